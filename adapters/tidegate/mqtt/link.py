@@ -1,0 +1,116 @@
+"""One TCP or TLS connection to a broker: bytes in, bytes out, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from tidegate.core import ConnectError
+from tidegate.mqtt.packet import PINGREQ_PACKET, PacketReader
+
+READ_AHEAD = 256 * 1024
+"""Bytes that may wait to be read as packets before the socket is no longer read."""
+
+
+class Link(asyncio.Protocol):
+    """A connection, as asyncio calls it. `on_data` is called after each read; `ended` has the reason at the end."""
+
+    def __init__(self, reader: PacketReader, on_data: Callable[[], None]) -> None:
+        self.reader = reader
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._on_data = on_data
+        self._transport: asyncio.Transport | None = None
+        self._reason: str | None = None
+        self._paused = False
+        self._discarding = False
+        self._ping_unanswered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._ping_unanswered = False
+        if self._discarding:
+            return
+        self.reader.feed(data)
+        if self.reader.size >= READ_AHEAD and not self.reader.hungry:
+            self._pause()
+        self._on_data()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(self._reason or (str(exc) if exc else "closed by the broker"))
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, if what was read ahead has been taken."""
+        if self._paused and (self.reader.size < READ_AHEAD or self.reader.hungry):
+            self._paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. What is written to a connection that has ended is let go; the broker sends again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def ping(self) -> bool:
+        """Ask for a sign of life; return False if the last one was not answered.
+
+        While reading is paused an answer can't be seen, so its absence means nothing (MQTT 5 §3.1.2.10).
+        """
+        if self._ping_unanswered and not self._paused:
+            return False
+        self._ping_unanswered = True
+        self.write(PINGREQ_PACKET)
+        return True
+
+    def fail(self, reason: str) -> None:
+        """End the connection at once, for this reason."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self, last_words: bytes, timeout: float) -> None:
+        """End the connection so that the broker reads all that was written.
+
+        It is told to close, and its bytes are read and let go until it does: closing a socket with bytes unread makes
+        the kernel send a reset, which can take our last PUBACKs with it.
+        """
+        self._reason = self._reason or "closed"
+        self._discarding = True
+        self._paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._transport.write(last_words)
+        await asyncio.wait([self.ended], timeout=timeout)
+        if self._transport is not None:
+            self._transport.abort()
+        await asyncio.wait([self.ended], timeout=timeout)
+
+
+async def open_link(
+    host: str, port: int, tls: ssl.SSLContext | None, timeout: float, reader: PacketReader, on_data: Callable[[], None]
+) -> Link:
+    """Connect. Raises ConnectError, which says what failed: the name, the network, or the certificate."""
+    endpoint = f"{'mqtts' if tls else 'mqtt'}://{host}:{port}"
+    try:
+        async with asyncio.timeout(timeout):
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(reader, on_data), host, port, ssl=tls, server_hostname=host if tls else None
+            )
+    except TimeoutError:
+        raise ConnectError(endpoint, f"no connection within {timeout:g} s") from None
+    except ssl.SSLCertVerificationError as error:
+        raise ConnectError(endpoint, f"the broker's certificate is not valid: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise ConnectError(endpoint, f"TLS failed: {error.reason or error}") from error
+    except OSError as error:
+        raise ConnectError(endpoint, error.strerror or str(error)) from error
+    return link

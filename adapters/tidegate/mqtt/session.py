@@ -1,0 +1,380 @@
+"""An MQTT session as a source: it outlives its connections, and holds every PUBACK until the message is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from types import TracebackType
+from typing import Self
+from zlib import crc32
+
+from tidegate.core import Backoff, Batch, ConnectError, IdSource, Message, ProtocolError
+from tidegate.mqtt.codec import Ack, Closing, Codec, ConnAck, Connect, Pong, SubAck
+from tidegate.mqtt.link import Link, open_link
+from tidegate.mqtt.packet import CONNACK, PUBACK, PUBCOMP, PUBREC, Control, PacketReader, Publish, encode_acks
+
+log = logging.getLogger(__name__)
+
+_SUBSCRIBE_ID = 1
+_CLOSE_TIMEOUT = 2.0
+_MAX_HEADER = 70_000  # a packet's bytes besides its payload: the longest topic, and some properties
+
+_FREE, _UNSETTLED, _UNRELEASED = 0, 1, 2
+"""What a packet identifier stands for on this connection: nothing, a message whose PUBACK or PUBREC is held back, or
+a QoS 2 message whose PUBREC was sent and whose PUBREL has not come (MQTT 5 §4.3.3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """How to connect, and how much to take.
+
+    session_expiry: seconds that the broker keeps the session without us; 0 asks for a clean one.
+    receive_maximum: messages in flight, asked of the broker and enforced here. max_bytes: the same in payload bytes.
+    max_payload: bytes; of a larger message only the first part is kept, and it is marked.
+    password, tls: read again for each connection, so that a renewed secret needs no restart.
+    """
+
+    host: str
+    port: int
+    codec: Codec
+    client_id: str
+    topic_filter: str
+    qos: int = 1
+    tls: Callable[[], ssl.SSLContext] | None = None
+    username: str | None = None
+    password: Callable[[], str] | None = None
+    session_expiry: int = 86_400
+    receive_maximum: int = 1000
+    max_bytes: int = 8 * 1024 * 1024
+    max_payload: int = 1024 * 1024
+    keep_alive: int = 30
+    connect_timeout: float = 10.0
+
+    @property
+    def endpoint(self) -> str:
+        """The broker, for messages to people."""
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+class _Receipt:
+    """What one batch owes the broker, and the epoch of the connection that brought it."""
+
+    __slots__ = ("acks", "done", "epoch", "messages", "size")
+
+    def __init__(self, epoch: int, acks: list[tuple[int, int]], messages: int, size: int) -> None:
+        self.epoch = epoch
+        self.acks = acks
+        self.messages = messages
+        self.size = size
+        self.done = False
+
+
+class Session:
+    """A `Source` over one MQTT session. Use as `async with`; it connects in the background and reconnects for ever.
+
+    up: connected and subscribed. last_error: why it is not, or was not last time. granted_qos: what the broker gave.
+    stale_acks: messages settled after their connection was gone; the broker sends them again.
+    """
+
+    def __init__(self, options: SessionOptions, name: str = "") -> None:
+        self.options = options
+        self.name = name or options.client_id
+        self.up = False
+        self.last_error: str | None = None
+        self.granted_qos: int | None = None
+        self.connects = 0
+        self.sessions_lost = 0
+        self.stale_acks = 0
+        self.duplicates = 0
+        self._ids = IdSource()
+        self._link: Link | None = None
+        self._epoch = 0
+        self._receipts: deque[_Receipt] = deque()
+        self._unsettled = 0
+        self._unsettled_bytes = 0
+        self._readable = asyncio.Event()
+        self._packet_state = bytearray(65536)
+        self._known_ids: dict[int, tuple[str, int]] = {}
+        self._keep_alive = options.keep_alive
+        self._backoff = Backoff()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"mqtt session {self.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    @property
+    def reconnects(self) -> int:
+        """Connections after the first."""
+        return max(0, self.connects - 1)
+
+    @property
+    def unsettled(self) -> int:
+        """Messages handed out and not settled, those of ended connections too."""
+        return self._unsettled
+
+    async def receive(self) -> Batch:
+        """See `Source.receive`."""
+        while True:
+            await self._readable.wait()
+            batch = self._take()
+            if batch is not None:
+                return batch
+            self._readable.clear()
+
+    # Reading
+
+    def _take(self) -> Batch | None:
+        """Turn what has been read ahead into a batch, as far as the window allows."""
+        link = self._link
+        if link is None:
+            return None
+        messages: list[Message] = []
+        acks: list[tuple[int, int]] = []
+        room = self.options.receive_maximum - self._unsettled
+        room_bytes = self.options.max_bytes - self._unsettled_bytes
+        size = 0
+        try:
+            if room > 0 and room_bytes > 0:
+                for packet in link.reader.packets():
+                    if not isinstance(packet, Publish):
+                        self._control(link, packet)
+                    elif self._is_new(link, packet):
+                        messages.append(self._message(packet, acks))
+                        size += len(packet.payload)
+                        if len(messages) >= room or size >= room_bytes:
+                            break
+        except ProtocolError as error:
+            link.fail(str(error))
+        link.resume()
+        if not messages:
+            return None
+        receipt = _Receipt(self._epoch, acks, len(messages), size)
+        self._receipts.append(receipt)
+        self._unsettled += len(messages)
+        self._unsettled_bytes += size
+        return Batch(messages, time.time(), lambda: self._settle(receipt))
+
+    def _is_new(self, link: Link, packet: Publish) -> bool:
+        """Whether a PUBLISH brings a message that is not already in our hands on this connection."""
+        if not packet.qos:
+            return True
+        state = self._packet_state[packet.packet_id]
+        if state == _FREE:
+            self._packet_state[packet.packet_id] = _UNSETTLED
+            return True
+        if state == _UNSETTLED and not packet.duplicate:
+            raise ProtocolError(f"packet identifier {packet.packet_id} was used for two messages at once")
+        self.duplicates += 1
+        if state == _UNRELEASED:
+            link.write(encode_acks(PUBREC, [packet.packet_id]))
+        return False
+
+    def _message(self, packet: Publish, acks: list[tuple[int, int]]) -> Message:
+        event_id = self._ids.take(1)[0]
+        if packet.qos:
+            packet_id = packet.packet_id
+            acks.append((PUBREC if packet.qos == 2 else PUBACK, packet_id))
+            check = crc32(packet.payload, crc32(packet.topic))
+            known = self._known_ids.get(packet_id)
+            if packet.duplicate and known is not None and known[1] == check:
+                event_id = known[0]
+            else:
+                self._known_ids[packet_id] = (event_id, check)
+        return Message(
+            packet.topic,
+            packet.payload,
+            event_id,
+            packet.qos,
+            packet.retain,
+            packet.duplicate,
+            packet.properties,
+            packet.size,
+            packet.defect,
+        )
+
+    def _control(self, link: Link, packet: Control) -> None:
+        match self.options.codec.read(packet):
+            case Ack(packet_id=packet_id):  # PUBREL: released, known or not, so that the broker can let go of it
+                self._packet_state[packet_id] = _FREE
+                link.write(encode_acks(PUBCOMP, [packet_id]))
+            case SubAck() as suback:
+                self._subscribed(link, suback)
+            case Pong():
+                pass
+            case Closing(reason=reason):
+                link.fail(f"the broker disconnected: {reason}")
+            case ConnAck():
+                raise ProtocolError("a second CONNACK")
+
+    def _subscribed(self, link: Link, suback: SubAck) -> None:
+        if suback.refusal is not None:
+            link.fail(f"subscription to {self.options.topic_filter!r} refused: {suback.refusal}")
+            return
+        self.up = True
+        self.last_error = None
+        self.granted_qos = suback.granted_qos
+        self._backoff.reset()
+        log.info("%s: connected to %s, subscribed to %r", self.name, self.options.endpoint, self.options.topic_filter)
+        if suback.granted_qos < self.options.qos:
+            log.warning(
+                "%s: the broker granted QoS %d, not %d: %s",
+                self.name,
+                suback.granted_qos,
+                self.options.qos,
+                "messages can be lost" if suback.granted_qos == 0 else "messages can be doubled",
+            )
+
+    # Settling
+
+    def _settle(self, receipt: _Receipt) -> None:
+        """Release what the batch owes the broker, in the order in which the messages arrived [MQTT-4.6.0-2]."""
+        self._unsettled -= receipt.messages
+        self._unsettled_bytes -= receipt.size
+        self._readable.set()
+        if receipt.epoch != self._epoch:
+            self.stale_acks += receipt.messages
+            return
+        receipt.done = True
+        acks: list[tuple[int, int]] = []
+        while self._receipts and self._receipts[0].done:
+            acks += self._receipts.popleft().acks
+        if acks and self._link is not None:
+            self._acknowledge(self._link, acks)
+
+    def _acknowledge(self, link: Link, acks: list[tuple[int, int]]) -> None:
+        out = []
+        for kind, group in groupby(acks, key=lambda ack: ack[0]):
+            packet_ids = [packet_id for _, packet_id in group]
+            out.append(encode_acks(kind, packet_ids))
+            state = _UNRELEASED if kind == PUBREC else _FREE
+            for packet_id in packet_ids:
+                self._packet_state[packet_id] = state
+                # From here on the broker may use the identifier for another message, perhaps an equal one.
+                self._known_ids.pop(packet_id, None)
+        link.write(b"".join(out))
+
+    # Connecting
+
+    async def _run(self) -> None:
+        """Keep a connection, until cancelled."""
+        while True:
+            try:
+                link = await self._connect()
+            except (ConnectError, ProtocolError) as error:
+                reason = str(error)
+            else:
+                reason = await self._serve(link)
+            self._lost(reason)
+            await asyncio.sleep(self._backoff.next())
+
+    async def _connect(self) -> Link:
+        options = self.options
+        read_properties = options.codec.read_properties if options.codec.has_properties else None
+        reader = PacketReader(options.max_payload + _MAX_HEADER, read_properties)
+        arrived = asyncio.Event()
+
+        def on_data() -> None:
+            arrived.set()
+            self._readable.set()
+
+        link = await open_link(
+            options.host, options.port, options.tls and options.tls(), options.connect_timeout, reader, on_data
+        )
+        link.ended.add_done_callback(lambda _: arrived.set())
+        try:
+            connack = await self._handshake(link, arrived)
+        except BaseException:
+            link.fail("no handshake")
+            raise
+        self._begin_epoch(link, connack)
+        return link
+
+    async def _handshake(self, link: Link, arrived: asyncio.Event) -> ConnAck:
+        options = self.options
+        link.write(
+            options.codec.connect(
+                Connect(
+                    client_id=options.client_id,
+                    username=options.username,
+                    password=None if options.password is None else options.password().encode(),
+                    clean_start=options.session_expiry == 0,
+                    keep_alive=options.keep_alive,
+                    session_expiry=options.session_expiry,
+                    receive_maximum=options.receive_maximum,
+                )
+            )
+        )
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                while (packet := next(link.reader.packets(), None)) is None:
+                    if link.ended.done():
+                        raise ConnectError(options.endpoint, f"{link.ended.result()} before a CONNACK")
+                    arrived.clear()
+                    await arrived.wait()
+        except TimeoutError:
+            raise ConnectError(options.endpoint, f"no CONNACK within {options.connect_timeout:g} s") from None
+        if isinstance(packet, Publish) or packet.kind != CONNACK:
+            raise ProtocolError("the broker did not answer CONNECT with CONNACK")
+        connack = options.codec.read(packet)
+        assert isinstance(connack, ConnAck)
+        if connack.refusal is not None:
+            raise ConnectError(options.endpoint, f"the broker refused the connection: {connack.refusal}")
+        return connack
+
+    def _begin_epoch(self, link: Link, connack: ConnAck) -> None:
+        """Take up the session on a new connection. What earlier ones brought and is not settled comes again."""
+        self._epoch += 1
+        self.connects += 1
+        self._receipts.clear()
+        if connack.session_present:
+            self._packet_state = self._packet_state.replace(bytes((_UNSETTLED,)), bytes((_FREE,)))
+        else:
+            self._packet_state = bytearray(65536)
+            self._known_ids.clear()
+            if self.connects > 1 and self.options.session_expiry:
+                self.sessions_lost += 1
+                log.warning("%s: the broker no longer has the session; what it held is lost there", self.name)
+        if connack.session_expiry is not None and connack.session_expiry < self.options.session_expiry:
+            log.warning("%s: the broker keeps the session for %d s only", self.name, connack.session_expiry)
+        self._link = link
+        self._keep_alive = self.options.keep_alive if connack.keep_alive is None else connack.keep_alive
+        link.write(self.options.codec.subscribe(_SUBSCRIBE_ID, self.options.topic_filter, self.options.qos))
+        self._readable.set()
+
+    async def _serve(self, link: Link) -> str:
+        """Keep the connection alive until it ends; return why it ended. On cancellation close it in order."""
+        interval = self._keep_alive / 2 or None
+        try:
+            while True:
+                await asyncio.wait([link.ended], timeout=interval)
+                if link.ended.done():
+                    return link.ended.result()
+                if not link.ping():
+                    link.fail(f"no sign of life for {self._keep_alive} s (keep-alive)")
+        except asyncio.CancelledError:
+            self._link = None
+            await link.close(self.options.codec.disconnect(), _CLOSE_TIMEOUT)
+            raise
+
+    def _lost(self, reason: str) -> None:
+        repeated = not self.up and reason == self.last_error
+        self.up = False
+        self._link = None
+        self.last_error = reason
+        log.log(logging.DEBUG if repeated else logging.WARNING, "%s: not connected: %s", self.name, reason)

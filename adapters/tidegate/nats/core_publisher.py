@@ -1,0 +1,47 @@
+"""NATS without JetStream as a sink: fire and forget, to whoever listens now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import nats.errors
+from tidegate.core import DeliveryError, Encoded, Refused
+from tidegate.nats.connection import Connection
+
+
+class CorePublisher:
+    """A `Sink` that holds events back while there is no connection, and counts them as delivered once written.
+
+    No server confirms anything here: what is on its way when a connection dies is lost. That is core NATS.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.blocked: str | None = None
+        self.duplicates = 0
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[list[Refused]]:
+        """See `Sink.send`."""
+        refused: list[Refused] = []
+        async with self._turn:
+            for event in events:
+                if error := await self._publish(event):
+                    refused.append(Refused(event, error))
+        done: asyncio.Future[list[Refused]] = asyncio.get_running_loop().create_future()
+        done.set_result(refused)
+        return done
+
+    async def _publish(self, event: Encoded) -> DeliveryError | None:
+        while True:
+            client = await self._connection.ready()
+            try:
+                await client.publish(event.subject, event.body, headers=event.headers)
+            except nats.errors.MaxPayloadError:
+                return DeliveryError("too_large", f"the event has {len(event.body)} bytes; the server takes less")
+            except (nats.errors.Error, OSError):
+                self._connection.suspect()
+                await self._connection.gone()
+            else:
+                return None

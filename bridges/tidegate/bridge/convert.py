@@ -1,0 +1,104 @@
+"""The step from a message to an event, or to a dead letter. Pure: no I/O."""
+
+from __future__ import annotations
+
+from tidegate.bridge.dead_letter import Rejected
+from tidegate.core import (
+    Batch,
+    Data,
+    DeliveryError,
+    Encoded,
+    Extensions,
+    Mapping,
+    Message,
+    Plan,
+    decode_topic,
+    encode_binary,
+    encode_structured,
+    format_time,
+)
+from tidegate.core.encode import Mode
+
+MAX_PLANS = 32_768
+"""Topics whose constants are remembered. Beyond that they are worked out again: memory stays bounded."""
+
+MAX_CORRELATION = 256
+"""Characters that are kept of a correlation id that a device sent."""
+
+
+class Converter:
+    """Turns batches into events for one bridge. `source` and `event_type` are the events' `source` and `type`."""
+
+    def __init__(self, mapping: Mapping, data: Data, source: str, event_type: str, mode: Mode = "structured") -> None:
+        self._mapping = mapping
+        self._data = data
+        self._source = source
+        self._type = event_type
+        self._encode = encode_structured if mode == "structured" else encode_binary
+        self._plans: dict[bytes, Plan] = {}
+
+    def convert(self, batch: Batch) -> tuple[list[Encoded], list[Rejected]]:
+        """Return an event for each message, in order, and the messages that can't be one."""
+        stamp = format_time(batch.received)
+        events = []
+        rejected = []
+        for message in batch.messages:
+            try:
+                events.append(self._event(message, stamp))
+            except DeliveryError as error:
+                rejected.append(Rejected(message, error, "convert"))
+        return events, rejected
+
+    def _event(self, message: Message, stamp: str) -> Encoded:
+        if message.defect is not None:
+            raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
+        plan = self._plans.get(message.topic) or self._plan(message.topic)
+        correlation = None if message.properties is None else _correlation(message)
+        return self._encode(plan, message, stamp, correlation, self._data, _flags(message))
+
+    def _plan(self, raw: bytes) -> Plan:
+        topic = decode_topic(raw)
+        plan = Plan(
+            self._mapping.subject(topic),
+            {"source": self._source, "type": self._type, "subject": topic},
+        )
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        self._plans[raw] = plan
+        return plan
+
+
+_DEFECTS = {
+    "payload_too_large": "the payload is over the configured limit; its first part is kept",
+    "properties_invalid": "the MQTT 5 properties are malformed",
+}
+
+
+def _flags(message: Message) -> Extensions | None:
+    """Mark what a reader should not take for a fresh reading: kept by the broker, or without any payload."""
+    if message.payload and not message.retained:
+        return None
+    flags: Extensions = {}
+    if message.retained:
+        flags["retained"] = True
+    if not message.payload:
+        flags["emptypayload"] = True
+    return flags
+
+
+def _correlation(message: Message) -> str | None:
+    """Return the correlation id that the device gave: a user property, else Correlation Data (MQTT 5 §3.3.2.3.6)."""
+    properties = message.properties
+    assert properties is not None
+    if given := properties.get("correlationid"):
+        return given[:MAX_CORRELATION]
+    if data := properties.correlation_data:
+        return _as_text(data[:MAX_CORRELATION])[:MAX_CORRELATION]
+    return None
+
+
+def _as_text(data: bytes) -> str:
+    """Return binary correlation data as itself where it is printable ASCII, else in hexadecimal."""
+    if data.isascii() and (text := data.decode()).isprintable():
+        return text
+    return data.hex()

@@ -1,0 +1,33 @@
+"""Durations and sizes as people write them: `5s`, `1d`, `64MiB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds. Raises ValueError."""
+    return _parse(value, _SECONDS, "a duration with its unit, as '500ms', '5s', '10m', '2h' or '7d'")
+
+
+def parse_size(value: object) -> int:
+    """Return bytes. Raises ValueError."""
+    return int(_parse(value, _BYTES, "a size with its unit, as '64KiB', '10MiB' or '1GiB'"))
+
+
+def _parse(value: object, units: dict[str, float] | dict[str, int], wanted: str) -> float:
+    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if found is None or found[2] not in units:
+        raise ValueError(f"should be {wanted}")
+    return float(found[1]) * units[found[2]]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str), Field(examples=["5s", "1d"])]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str), Field(examples=["64MiB", "1GiB"])]

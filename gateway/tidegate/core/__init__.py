@@ -1,0 +1,48 @@
+"""Values and ports: pure, without I/O, tasks or any client library."""
+
+from tidegate.core.backoff import Backoff
+from tidegate.core.batch import Batch
+from tidegate.core.counter import BridgeCounters, Histogram
+from tidegate.core.encode import BYTES, Data, Encoded, Extensions, Plan, encode_binary, encode_structured
+from tidegate.core.envelope import Envelope, format_time, percent_encode
+from tidegate.core.error import ConfigError, ConnectError, DeliveryError, ProtocolError, TidegateError
+from tidegate.core.identity import IdSource
+from tidegate.core.message import Message, Properties
+from tidegate.core.port import Refused, Sink, Source
+from tidegate.core.subject import subject_to_topic, topic_to_subject
+from tidegate.core.template import Mapping
+from tidegate.core.topic import check_filter, decode_topic, matches
+
+__all__ = [
+    "Message",
+    "Properties",
+    "Envelope",
+    "Encoded",
+    "Batch",
+    "Source",
+    "Sink",
+    "Refused",
+    "Mapping",
+    "IdSource",
+    "Backoff",
+    "BridgeCounters",
+    "Histogram",
+    "BYTES",
+    "Data",
+    "Extensions",
+    "Plan",
+    "encode_binary",
+    "encode_structured",
+    "format_time",
+    "percent_encode",
+    "check_filter",
+    "decode_topic",
+    "matches",
+    "subject_to_topic",
+    "topic_to_subject",
+    "TidegateError",
+    "ConfigError",
+    "ConnectError",
+    "ProtocolError",
+    "DeliveryError",
+]
