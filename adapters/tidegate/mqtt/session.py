@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from types import TracebackType
 from typing import Self
 from zlib import crc32
 
@@ -110,9 +109,7 @@ class Session:
         self._task = asyncio.create_task(self._run(), name=f"mqtt session {self.name}")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -293,9 +290,11 @@ class Session:
             arrived.set()
             self._readable.set()
 
-        link = await open_link(
-            options.host, options.port, options.tls and options.tls(), options.connect_timeout, reader, on_data
-        )
+        try:
+            tls = options.tls() if options.tls else None
+        except OSError as error:
+            raise ConnectError(options.endpoint, f"a certificate can't be used: {error}") from error
+        link = await open_link(options.host, options.port, tls, options.connect_timeout, reader, on_data)
         link.ended.add_done_callback(lambda _: arrived.set())
         try:
             connack = await self._handshake(link, arrived)
@@ -307,19 +306,20 @@ class Session:
 
     async def _handshake(self, link: Link, arrived: asyncio.Event) -> ConnAck:
         options = self.options
-        link.write(
-            options.codec.connect(
-                Connect(
-                    client_id=options.client_id,
-                    username=options.username,
-                    password=None if options.password is None else options.password().encode(),
-                    clean_start=options.session_expiry == 0,
-                    keep_alive=options.keep_alive,
-                    session_expiry=options.session_expiry,
-                    receive_maximum=options.receive_maximum,
-                )
-            )
+        try:
+            password = None if options.password is None else options.password().encode()
+        except OSError as error:
+            raise ConnectError(options.endpoint, f"the password can't be read: {error}") from error
+        connect = Connect(
+            client_id=options.client_id,
+            username=options.username,
+            password=password,
+            clean_start=options.session_expiry == 0,
+            keep_alive=options.keep_alive,
+            session_expiry=options.session_expiry,
+            receive_maximum=options.receive_maximum,
         )
+        link.write(options.codec.connect(connect))
         try:
             async with asyncio.timeout(options.connect_timeout):
                 while (packet := next(link.reader.packets(), None)) is None:

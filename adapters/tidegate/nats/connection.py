@@ -14,7 +14,6 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import nats.errors
@@ -90,9 +89,7 @@ class Connection:
         self._task = asyncio.create_task(self._run(), name="nats connection")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -178,7 +175,6 @@ class Connection:
         """Connect to one of the servers. Raises ConnectError, which says why none could be had."""
         options = self.options
         client = Client()
-        context = options.tls() if options.tls else None
         errors: list[str] = []
 
         async def on_error(error: Exception) -> None:
@@ -194,6 +190,7 @@ class Connection:
             self.suspect()
 
         try:
+            context = options.tls() if options.tls else None
             async with asyncio.timeout(options.connect_timeout * len(options.servers) * 2):
                 await client.connect(
                     servers=list(options.servers),

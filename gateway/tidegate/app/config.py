@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from tidegate.app.quantity import Duration, Size
 from tidegate.core import Mapping
@@ -29,6 +29,21 @@ def _check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_check_name)]
 
 
+def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+    form = f"should be {' or '.join(f'{scheme}://host:port' for scheme in schemes)}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(form) from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a user or password has no place in a URL; use username and password_file")
+    if parts.scheme not in schemes or not parts.hostname or port is None:
+        raise ValueError(form)
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError(f"{form}, and nothing after it")
+
+
 class Tls(_Section):
     """Certificates, as PEM files. Without `ca` the system's authorities are trusted."""
 
@@ -47,7 +62,7 @@ class Mqtt(_Section):
     """The broker."""
 
     url: str = Field("mqtt://127.0.0.1:1883", description="mqtt://host:port, or mqtts://host:port for TLS.")
-    protocol: Literal["5", "3.1.1"] = Field("5", description="The version of MQTT.")
+    protocol: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = Field("5", description="The version of MQTT.")
     client_id: str | None = Field(
         None, description="Prefix of the client ids; each bridge adds its name. Stable, so that sessions survive."
     )
@@ -237,18 +252,3 @@ class Config(_Section):
     def source(self, bridge: str) -> str:
         """Return the CloudEvents `source` of a bridge."""
         return f"urn:tidegate:{self.gateway}:{bridge}"
-
-
-def _check_url(url: str, schemes: tuple[str, ...]) -> None:
-    form = f"should be {' or '.join(f'{scheme}://host:port' for scheme in schemes)}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(form) from None
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a user or password has no place in a URL; use username and password_file")
-    if parts.scheme not in schemes or not parts.hostname or port is None:
-        raise ValueError(form)
-    if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"{form}, and nothing after it")

@@ -1,0 +1,138 @@
+"""The gateway: what runs is what the configuration says, and one function makes it so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
+
+from tidegate.app.config import Bridge, Config
+from tidegate.app.http import HttpServer, Page
+from tidegate.app.running import RunningBridge, ensure_streams, nats_options, running_bridge, stream_specs
+from tidegate.nats import Connection, StreamError
+
+log = logging.getLogger(__name__)
+
+
+class _Part(NamedTuple):
+    """A running bridge, how to stop it, and the part of the configuration it was made from."""
+
+    running: RunningBridge
+    stack: AsyncExitStack
+    made_from: tuple[Any, ...]
+
+
+class Gateway:
+    """Use as `async with`; leaving it applies an empty configuration.
+
+    pages: what the HTTP endpoint serves, by path; set it before the first `apply`.
+    connection: the NATS connection, or None before the first `apply`. bridges: the running ones by name.
+    streams_problem: why the streams are not as configured, or None once they are.
+    failed: done if something that should run for ever ended; its exception says why.
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.http: HttpServer | None = None
+        self.connection: Connection | None = None
+        self.streams_problem: str | None = "not yet verified"
+        self.last_reload_successful = True
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._config: Config | None = None
+        self._nats = AsyncExitStack()
+        self._http = AsyncExitStack()
+        self._streams: asyncio.Task[None] | None = None
+        self._parts: dict[str, _Part] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.apply(None)
+        if not self.failed.done():
+            self.failed.cancel()
+
+    @property
+    def bridges(self) -> dict[str, RunningBridge]:
+        """The running bridges by name."""
+        return {name: part.running for name, part in self._parts.items()}
+
+    @property
+    def problems(self) -> list[str]:
+        """Return everything that keeps messages from being delivered now; empty means ready."""
+        problems = [f"{name}: {problem}" for name, bridge in self.bridges.items() if (problem := bridge.problem)]
+        if self.connection is not None and not self.connection.up:
+            problems.append(f"nats: {self.connection.last_error or 'not yet connected'}")
+        elif self.streams_problem is not None:
+            problems.append(f"streams: {self.streams_problem}")
+        return problems
+
+    async def apply(self, config: Config | None) -> None:
+        """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
+
+        Bridges whose configuration did not change go on undisturbed. None stops everything. Raises ListenError where
+        the HTTP address can't be had; then the rest runs without it.
+        """
+        old, self._config = self._config, config
+        nats_changed = old is None or config is None or _nats_part(config) != _nats_part(old)
+        wanted = {bridge.name: _made_from(config, bridge) for bridge in config.bridges} if config else {}
+        ending = [name for name, part in self._parts.items() if nats_changed or wanted.get(name) != part.made_from]
+        await asyncio.gather(*(self._parts[name].stack.aclose() for name in ending))
+        for name in ending:
+            del self._parts[name]
+        await self._stop_streams()
+        if nats_changed:
+            await self._nats.aclose()
+            self.connection = None
+        if config is None:
+            await self._http.aclose()
+            return
+        if self.connection is None:
+            self.connection = await self._nats.enter_async_context(Connection(nats_options(config)))
+        self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
+        for bridge in config.bridges:
+            if bridge.name not in self._parts:
+                await self._start(config, bridge, self.connection)
+        if old is None or config.http != old.http:
+            await self._http.aclose()
+            self.http = None
+            if config.http is not None:
+                self.http = await self._http.enter_async_context(HttpServer(config.http.address, self.pages))
+
+    async def _start(self, config: Config, bridge: Bridge, connection: Connection) -> None:
+        stack = AsyncExitStack()
+        running = await stack.enter_async_context(running_bridge(config, bridge, connection, self._on_end))
+        self._parts[bridge.name] = _Part(running, stack, _made_from(config, bridge))
+
+    async def _verify_streams(self, connection: Connection, config: Config) -> None:
+        first_time = not connection.connects or self.streams_problem is not None
+        try:
+            await ensure_streams(connection, stream_specs(config))
+        except StreamError as error:
+            self.streams_problem = str(error)
+            log.error("nats: %s", error)
+            if first_time and not self.failed.done():
+                self.failed.set_exception(error)
+        else:
+            self.streams_problem = None
+
+    async def _stop_streams(self) -> None:
+        if self._streams is not None:
+            self._streams.cancel()
+            await asyncio.wait([self._streams])
+            self._streams = None
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def _nats_part(config: Config) -> tuple[Any, ...]:
+    return config.gateway, config.nats
+
+
+def _made_from(config: Config, bridge: Bridge) -> tuple[Any, ...]:
+    """Return everything that a running bridge depends on."""
+    return bridge, config.mqtt, config.dead_letters.subject_for(bridge.name), config.shutdown_timeout, config.gateway

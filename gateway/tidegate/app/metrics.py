@@ -1,0 +1,105 @@
+"""What Prometheus sees. Counters are plain integers elsewhere; here they are read, at scrape time only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from tidegate.app.gateway import Gateway
+from tidegate.app.running import RunningBridge
+from tidegate.core import Histogram
+
+
+class GatewayCollector(Collector):
+    """Reads a gateway's counters."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every series. Labels have bounded cardinality: never a topic, subject, device or client id."""
+        bridges = self._gateway.bridges
+        yield from _bridge_counters(bridges)
+        yield from _links(self._gateway)
+        duration = HistogramMetricFamily(
+            "tidegate_delivery_duration_seconds", "From receipt to PubAck.", labels=["bridge"]
+        )
+        for name, running in bridges.items():
+            histogram = running.bridge.counters.delivery_duration
+            duration.add_metric([name], _buckets(histogram), histogram.total)
+        yield duration
+        reload = GaugeMetricFamily(
+            "tidegate_config_last_reload_successful", "Whether the configuration file was good when last read."
+        )
+        reload.add_metric([], float(self._gateway.last_reload_successful))
+        yield reload
+        build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=["version"])
+        build.add_metric([version("tidegate")], 1)
+        yield build
+
+
+def new_registry(gateway: Gateway) -> CollectorRegistry:
+    """Return a registry with the gateway's series and the process's own (`process_*`)."""
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(gateway))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def _bridge_counters(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
+    """Law 6: received = delivered + dead-lettered + filtered + dropped + in flight + spooled."""
+    plain = {
+        "messages_received": ("Messages taken from the source, redeliveries included.", "received"),
+        "messages_delivered": ("Messages that the sink has.", "delivered"),
+        "messages_filtered": ("Messages left out as configured.", "filtered"),
+        "received_bytes": ("Payload bytes of the messages received.", "received_bytes"),
+        "delivered_bytes": ("Bytes of the events delivered.", "delivered_bytes"),
+    }
+    for name, (text, attribute) in plain.items():
+        family = CounterMetricFamily(f"tidegate_{name}", text, labels=["bridge"])
+        for bridge, running in bridges.items():
+            family.add_metric([bridge], getattr(running.bridge.counters, attribute))
+        yield family
+    dead = CounterMetricFamily("tidegate_messages_dead_lettered", "Messages set aside.", labels=["bridge", "reason"])
+    dropped = CounterMetricFamily("tidegate_messages_dropped", "Messages given up.", labels=["bridge", "reason"])
+    in_flight = GaugeMetricFamily("tidegate_messages_in_flight", "Messages received, not settled.", labels=["bridge"])
+    spooled = GaugeMetricFamily("tidegate_messages_spooled", "Messages in the disk buffer.", labels=["bridge"])
+    duplicates = CounterMetricFamily(
+        "tidegate_duplicates", "Messages that came again and were stored once.", labels=["bridge"]
+    )
+    for bridge, running in bridges.items():
+        counters = running.bridge.counters
+        for reason, count in counters.dead_lettered.items():
+            dead.add_metric([bridge, reason], count)
+        for reason, count in counters.dropped.items():
+            dropped.add_metric([bridge, reason], count)
+        in_flight.add_metric([bridge], counters.in_flight)
+        spooled.add_metric([bridge], counters.spooled)
+        duplicates.add_metric([bridge], running.session.duplicates + running.sink.duplicates)
+    yield from (dead, dropped, in_flight, spooled, duplicates)
+
+
+def _links(gateway: Gateway) -> Iterator[Metric]:
+    """The state of each connection: an MQTT one for each bridge, and NATS's, whose bridge label is empty."""
+    labels = ["endpoint", "bridge"]
+    up = GaugeMetricFamily("tidegate_connection_up", "1 while connected.", labels=labels)
+    reconnects = CounterMetricFamily("tidegate_reconnects", "Connections after the first.", labels=labels)
+    lost = CounterMetricFamily("tidegate_sessions_lost", "MQTT sessions that the broker forgot.", labels=["bridge"])
+    if gateway.connection is not None:
+        up.add_metric(["nats", ""], float(gateway.connection.up))
+        reconnects.add_metric(["nats", ""], gateway.connection.reconnects)
+    for bridge, running in gateway.bridges.items():
+        up.add_metric(["mqtt", bridge], float(running.session.up))
+        reconnects.add_metric(["mqtt", bridge], running.session.reconnects)
+        lost.add_metric([bridge], running.session.sessions_lost)
+    yield from (up, reconnects, lost)
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

@@ -1,0 +1,29 @@
+"""What the gateway shows over HTTP: metrics and health, read-only."""
+
+from __future__ import annotations
+
+import orjson
+from prometheus_client.exposition import choose_encoder
+
+from tidegate.app.gateway import Gateway
+from tidegate.app.http import Page, Response, plain
+from tidegate.app.metrics import new_registry
+
+
+def gateway_pages(gateway: Gateway) -> dict[str, Page]:
+    """Return the pages of a gateway."""
+    registry = new_registry(gateway)
+
+    def metrics(accept: str) -> Response:
+        encode, content_type = choose_encoder(accept)
+        return Response(200, content_type, encode(registry))
+
+    def healthy(_accept: str) -> Response:
+        return plain(200, "healthy")
+
+    def ready(_accept: str) -> Response:
+        problems = gateway.problems
+        body = orjson.dumps({"ready": not problems, "problems": problems}) + b"\n"
+        return Response(503 if problems else 200, "application/json", body)
+
+    return {"/metrics": metrics, "/-/healthy": healthy, "/-/ready": ready}
