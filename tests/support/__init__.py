@@ -1,0 +1,1 @@
+"""Real servers, faults and oracles that tests share."""
