@@ -46,13 +46,16 @@ def reading(device: str, number: int) -> bytes:
 
 
 class Device:
-    """A connected MQTT 3.1.1 client that publishes numbered readings.
+    """A connected client that publishes numbered readings.
 
     acknowledged: the numbers for which it got a PUBACK or PUBCOMP.
     """
 
-    def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: str = "3.1.1"
+    ) -> None:
         self.name = name
+        self._properties = b"" if protocol == "5" else None
         self.acknowledged: set[int] = set()
         self._reader = reader
         self._writer = writer
@@ -70,7 +73,9 @@ class Device:
         """Publish these numbers and return once every one is acknowledged (QoS 1 and 2) or written (QoS 0)."""
         for number in numbers:
             packet_id = self._take_id(number) if qos else 0
-            self._writer.write(publish_packet(self.topic, payload(self.name, number), qos, packet_id))
+            self._writer.write(
+                publish_packet(self.topic, payload(self.name, number), qos, packet_id, 0, self._properties)
+            )
             if len(self._numbers) >= window:
                 await self._writer.drain()
                 await self._read_until(window // 2)
@@ -103,14 +108,18 @@ class Device:
 
 
 @asynccontextmanager
-async def device(port: int, name: str = "d1") -> AsyncIterator[Device]:
+async def device(port: int, name: str = "d1", protocol: str = "3.1.1") -> AsyncIterator[Device]:
     """Connect a device to a broker."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(packet(0x10, text(b"MQTT") + b"\x04\x02\x00\x00" + text(f"device-{name}".encode())))
-        connack = await reader.readexactly(4)
-        assert connack == b"\x20\x02\x00\x00", connack
-        yield Device(name, reader, writer)
+        level, properties = (b"\x05", b"\x00") if protocol == "5" else (b"\x04", b"")
+        client_id = text(f"device-{name}".encode())
+        writer.write(packet(0x10, text(b"MQTT") + level + b"\x02\x00\x3c" + properties + client_id))
+        head = await reader.readexactly(2)
+        connack = await reader.readexactly(head[1])
+        assert head[0] == 0x20, head
+        assert connack[:2] == b"\x00\x00", connack
+        yield Device(name, reader, writer, protocol)
         writer.write(b"\xe0\x00")
         await writer.drain()
     finally:

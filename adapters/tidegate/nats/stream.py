@@ -103,10 +103,10 @@ def _refuse_what_cannot_change(spec: StreamSpec, found: StreamConfig) -> None:
         ("retention", spec.retention, found.retention),
         ("storage", spec.storage, found.storage),
     ):
-        if there is not None and there.value != wanted:
+        if there is not None and there != wanted:  # nats-py gives plain strings here
             raise StreamError(
                 spec.name,
-                f"it exists with {name} {there.value}, the configuration says {wanted}; NATS can't change that",
+                f"it exists with {name} {there}, the configuration says {wanted}; NATS can't change that",
             )
     if found.sealed:
         raise StreamError(spec.name, "it is sealed: it takes no messages")

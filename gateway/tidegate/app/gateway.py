@@ -91,6 +91,7 @@ class Gateway:
         if self.connection is None:
             self.connection = await self._nats.enter_async_context(Connection(nats_options(config)))
         self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
+        self._streams.add_done_callback(self._on_end)
         for bridge in config.bridges:
             if bridge.name not in self._parts:
                 await self._start(config, bridge, self.connection)

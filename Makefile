@@ -1,0 +1,57 @@
+# Everything sets itself up in .venv; nothing needs to be installed by hand but Python 3.11 or newer and make.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test test-fast lint format bench clean
+
+demo: .venv/.demo  ## see it work: make demo ARGS="--for 30s"
+	@$(BIN)/tidegate demo $(ARGS)
+
+test: .venv/.dev mosquitto  ## the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: .venv/.dev  ## what takes a few seconds at most
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.dev mosquitto  ## throughput, CPU and memory on this machine
+	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The broker that most of the tests use; without it they say that they were skipped.
+.PHONY: mosquitto
+mosquitto:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing mosquitto for the tests"; \
+	    apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	      apt-get -qq install -y --no-install-recommends mosquitto >/dev/null; \
+	  else \
+	    echo "mosquitto is not installed: some tests will be skipped (apt install mosquitto)"; \
+	  fi; }
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidegate needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml
+	@echo "installing Tidegate into .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,uvloop]'
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml
+	@echo "installing Tidegate and its tools into .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/.demo
