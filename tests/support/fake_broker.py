@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,8 @@ class FakeConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.pings = 0
+        """PINGREQs that were answered."""
 
     async def read_packet(self) -> tuple[int, bytes]:
         """Return the next packet's first byte and its body. PINGREQ is answered and passed over."""
@@ -32,6 +35,7 @@ class FakeConnection:
             body = await self._reader.readexactly(length)
             if first != 0xC0:
                 return first, body
+            self.pings += 1
             self._writer.write(b"\xd0\x00")
 
     async def accept(self, *, session_present: bool = False, protocol: str = "5", qos: int = 1) -> bytes:
@@ -52,6 +56,20 @@ class FakeConnection:
     def write(self, data: bytes) -> None:
         """Write bytes without waiting for room."""
         self._writer.write(data)
+
+    async def until_closed(self, timeout: float = 10.0) -> bytes:
+        """Return what the client still sends before it ends the connection. Raises TimeoutError."""
+        received = b""
+        async with asyncio.timeout(timeout):
+            with contextlib.suppress(ConnectionError):
+                while data := await self._reader.read(65536):
+                    received += data
+        return received
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and for which the client's side had no room yet."""
+        return self._writer.transport.get_write_buffer_size()
 
     def cut(self) -> None:
         """Reset the connection."""

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.wait import eventually, port_open
 
+from tests.support.wait import eventually, port_open
 from tidegate.app.embedded import free_port
 
 CONFIG = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -12,8 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.wait import eventually, port_open
 
+from tests.support.wait import eventually, port_open
 from tidegate.app.embedded import embedded_broker, free_port
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
@@ -55,9 +56,10 @@ class Server:
         await self.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Let it hang: connections stay open, nothing is answered."""
+        """Let it hang: connections stay open, nothing is answered. Returns once it stands still, some ms later."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on."""

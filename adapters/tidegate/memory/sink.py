@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from tidegate.core import DeliveryError, Encoded, Refused
 
 
 class MemorySink:
-    """A `Sink` that keeps events by id, as a stream with a duplicate window does.
+    """A `Sink` that keeps events by id, as a stream with a duplicate window does. Usable as `async with`: closed
+    on leaving, which cancels the futures of what is held.
 
     stored: the events, each id once, in order of arrival. duplicates: events that came again.
     holding: while true nothing becomes durable, as with a server that is away; `release` ends it.
@@ -25,6 +27,14 @@ class MemorySink:
         self._window = window
         self._room = asyncio.Event()
         self._held: list[tuple[Sequence[Encoded], asyncio.Future[list[Refused]]]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        held, self._held = self._held, []
+        for _, future in held:
+            future.cancel()
 
     @property
     def in_flight(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -25,13 +26,13 @@ class Link(asyncio.Protocol):
         self._reason: str | None = None
         self._paused = False
         self._discarding = False
-        self._ping_unanswered = False
+        self._asked: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._ping_unanswered = False
+        self._asked = None
         if self._discarding:
             return
         self.reader.feed(data)
@@ -51,25 +52,32 @@ class Link(asyncio.Protocol):
     def resume(self) -> None:
         """Read on, if what was read ahead has been taken."""
         if self._paused and (self.reader.size < READ_AHEAD or self.reader.hungry):
-            self._paused = False
+            self._paused, self._asked = False, None
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection ends or has ended: what is written now does not reach the broker."""
+        return self._transport is None or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """Send bytes. What is written to a connection that has ended is let go; the broker sends again."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def ping(self) -> bool:
-        """Ask for a sign of life; return False if the last one was not answered.
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        if self._asked is None:
+            self._asked = time.monotonic()
+        self.write(PINGREQ_PACKET)
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing came since a ping that long ago.
 
         While reading is paused an answer can't be seen, so its absence means nothing (MQTT 5 §3.1.2.10).
         """
-        if self._ping_unanswered and not self._paused:
-            return False
-        self._ping_unanswered = True
-        self.write(PINGREQ_PACKET)
-        return True
+        return self._asked is not None and not self._paused and time.monotonic() - self._asked >= seconds
 
     def fail(self, reason: str) -> None:
         """End the connection at once, for this reason."""
@@ -112,5 +120,7 @@ async def open_link(
     except ssl.SSLError as error:
         raise ConnectError(endpoint, f"TLS failed: {error.reason or error}") from error
     except OSError as error:
-        raise ConnectError(endpoint, error.strerror or str(error)) from error
+        if tls is not None and isinstance(error, ConnectionResetError | ConnectionAbortedError):
+            raise ConnectError(endpoint, "closed during the TLS handshake; does this port speak TLS?") from error
+        raise ConnectError(endpoint, error.strerror or str(error) or type(error).__name__) from error
     return link

@@ -128,14 +128,15 @@ class PacketReader:
             self._chunks.append(data)
             self.size += len(data)
 
-    def packets(self) -> Iterator[Publish | Control]:
+    def packets(self, *, publishes: bool = True) -> Iterator[Publish | Control]:
         """Yield the packets that are complete. Stop at any time: the rest stays for the next call.
 
+        publishes: False stops before the first PUBLISH, for when there is no room for it.
         Raises ProtocolError where the stream can't be read on.
         """
         while True:
             if self._cut is not None:
-                if self._skip:
+                if self._skip or not publishes:
                     return
                 cut, self._cut = self._cut, None
                 yield self._publish(cut.first, 0, cut.body, len(cut.first), cut.whole)._replace(
@@ -150,17 +151,17 @@ class PacketReader:
             length, body = header
             end = body + length
             if end - position > self._max_packet:
-                if len(data) - position >= self._max_packet:
-                    self._begin_cut(position, body, end)
-                elif not self._fill(self._max_packet):
+                if not self._begin_cut(position, body, end):
                     return
             elif end > len(data):
                 if not self._fill(end - position):
                     return
             else:
+                first = data[position]
+                if first >> 4 == PUBLISH and not publishes:
+                    return
                 self._position = end
                 self.size -= end - position
-                first = data[position]
                 if first >> 4 == PUBLISH:
                     yield self._publish(data, position, body, end, end)
                 else:
@@ -177,8 +178,10 @@ class PacketReader:
         self._chunks.clear()
         return True
 
-    def _begin_cut(self, position: int, body: int, end: int) -> None:
-        """Set the first bytes of an over-large packet aside, and let the rest pass."""
+    def _begin_cut(self, position: int, body: int, end: int) -> bool:
+        """Set the first bytes of an over-large packet aside, and let the rest pass. False: they are not all here."""
+        if len(self._buffer) - position < self._max_packet:
+            return self._fill(self._max_packet)
         if self._buffer[position] >> 4 != PUBLISH:
             raise ProtocolError(f"a control packet of {end - position} bytes")
         keep = position + self._max_packet
@@ -188,6 +191,7 @@ class PacketReader:
         self._buffer, self._position, self._chunks, self.size = b"", 0, [], 0
         for data in rest:
             self.feed(data)
+        return True
 
     def _publish(self, data: bytes, start: int, body: int, end: int, true_end: int) -> Publish:
         """Read a PUBLISH (§3.3) from data[start:end]; `true_end` is where it would end if it was not cut."""
@@ -213,7 +217,7 @@ class PacketReader:
                 after += 1
             else:
                 properties, after, defect = self._properties(data, after, end)
-        if after > end:
+        if after > true_end:
             raise ProtocolError("malformed PUBLISH")
         return Publish(
             topic,
@@ -230,10 +234,11 @@ class PacketReader:
     def _properties(self, data: bytes, position: int, end: int) -> tuple[Properties | None, int, str | None]:
         """Return the properties, the position after them, and the defect where they are malformed."""
         assert self._read_properties is not None
-        header = remaining_length(data[:end], position)
+        header = remaining_length(data[position : min(position + 4, end)], 0)
         if header is None:
             raise ProtocolError("malformed PUBLISH")
-        length, start = header
+        length, size = header
+        start = position + size
         after = start + length
         try:
             return self._read_properties(data[start : min(after, end)]), after, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import time
@@ -11,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import Self
 from zlib import crc32
 
@@ -18,6 +19,7 @@ from tidegate.core import Backoff, Batch, ConnectError, IdSource, Message, Proto
 from tidegate.mqtt.codec import Ack, Closing, Codec, ConnAck, Connect, Pong, SubAck
 from tidegate.mqtt.link import Link, open_link
 from tidegate.mqtt.packet import CONNACK, PUBACK, PUBCOMP, PUBREC, Control, PacketReader, Publish, encode_acks
+from tidegate.mqtt.packet_table import PacketTable
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,10 @@ _SUBSCRIBE_ID = 1
 _CLOSE_TIMEOUT = 2.0
 _MAX_HEADER = 70_000  # a packet's bytes besides its payload: the longest topic, and some properties
 
-_FREE, _UNSETTLED, _UNRELEASED = 0, 1, 2
+_FREE, _UNSETTLED, _UNRELEASED, _UNRELEASED_BEFORE = 0, 1, 2, 3
 """What a packet identifier stands for on this connection: nothing, a message whose PUBACK or PUBREC is held back, or
-a QoS 2 message whose PUBREC was sent and whose PUBREL has not come (MQTT 5 §4.3.3)."""
+a QoS 2 message whose PUBREC was sent, here or on an earlier connection, and whose PUBREL has not come (MQTT 5 §4.3.3).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class SessionOptions:
     session_expiry: seconds that the broker keeps the session without us; 0 asks for a clean one.
     receive_maximum: messages in flight, asked of the broker and enforced here. max_bytes: the same in payload bytes.
     max_payload: bytes; of a larger message only the first part is kept, and it is marked.
+    state_file: where event ids are kept across a crash (see PacketTable), or None.
     password, tls: read again for each connection, so that a renewed secret needs no restart.
     """
 
@@ -55,6 +59,7 @@ class SessionOptions:
     max_payload: int = 1024 * 1024
     keep_alive: int = 30
     connect_timeout: float = 10.0
+    state_file: Path | None = None
 
     @property
     def endpoint(self) -> str:
@@ -100,7 +105,8 @@ class Session:
         self._unsettled_bytes = 0
         self._readable = asyncio.Event()
         self._packet_state = bytearray(65536)
-        self._known_ids: dict[int, tuple[str, int]] = {}
+        self._table = PacketTable(options.state_file, f"{options.endpoint} {options.client_id}")
+        self._pings: deque[int] = deque()
         self._keep_alive = options.keep_alive
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
@@ -112,8 +118,8 @@ class Session:
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
+        self._table.close()
 
     @property
     def reconnects(self) -> int:
@@ -139,7 +145,7 @@ class Session:
     def _take(self) -> Batch | None:
         """Turn what has been read ahead into a batch, as far as the window allows."""
         link = self._link
-        if link is None:
+        if link is None or link.closing:
             return None
         messages: list[Message] = []
         acks: list[tuple[int, int]] = []
@@ -147,15 +153,15 @@ class Session:
         room_bytes = self.options.max_bytes - self._unsettled_bytes
         size = 0
         try:
-            if room > 0 and room_bytes > 0:
-                for packet in link.reader.packets():
-                    if not isinstance(packet, Publish):
-                        self._control(link, packet)
-                    elif self._is_new(link, packet):
-                        messages.append(self._message(packet, acks))
-                        size += len(packet.payload)
-                        if len(messages) >= room or size >= room_bytes:
-                            break
+            # With a full window a SUBACK is still read, else a reconnected session would look like one that is not.
+            for packet in link.reader.packets(publishes=room > 0 and room_bytes > 0):
+                if not isinstance(packet, Publish):
+                    self._control(link, packet)
+                elif self._is_new(link, packet):
+                    messages.append(self._message(packet, acks))
+                    size += len(packet.payload)
+                    if len(messages) >= room or size >= room_bytes:
+                        break
         except ProtocolError as error:
             link.fail(str(error))
         link.resume()
@@ -172,48 +178,53 @@ class Session:
         if not packet.qos:
             return True
         state = self._packet_state[packet.packet_id]
+        if state == _UNRELEASED_BEFORE and not (
+            packet.duplicate and self._table.check(packet.packet_id) == _check(packet)
+        ):
+            state = _FREE  # the broker has let go of the old message, though it did not say so
         if state == _FREE:
             self._packet_state[packet.packet_id] = _UNSETTLED
             return True
         if state == _UNSETTLED and not packet.duplicate:
             raise ProtocolError(f"packet identifier {packet.packet_id} was used for two messages at once")
         self.duplicates += 1
-        if state == _UNRELEASED:
+        if state in (_UNRELEASED, _UNRELEASED_BEFORE):
             link.write(encode_acks(PUBREC, [packet.packet_id]))
         return False
+
+    def _is_again(self, packet: Publish) -> bool:
+        return packet.duplicate and self._table.check(packet.packet_id) == _check(packet)
 
     def _message(self, packet: Publish, acks: list[tuple[int, int]]) -> Message:
         event_id = self._ids.take(1)[0]
         if packet.qos:
-            packet_id = packet.packet_id
-            acks.append((PUBREC if packet.qos == 2 else PUBACK, packet_id))
-            check = crc32(packet.payload, crc32(packet.topic))
-            known = self._known_ids.get(packet_id)
-            if packet.duplicate and known is not None and known[1] == check:
-                event_id = known[0]
-            else:
-                self._known_ids[packet_id] = (event_id, check)
+            acks.append((PUBREC if packet.qos == 2 else PUBACK, packet.packet_id))
+            event_id = self._table.identify(packet.packet_id, _check(packet), event_id, duplicate=packet.duplicate)
+        payload, defect = packet.payload, packet.defect
+        if packet.size > self.options.max_payload:
+            payload, defect = payload[: self.options.max_payload], "payload_too_large"
         return Message(
             packet.topic,
-            packet.payload,
+            payload,
             event_id,
             packet.qos,
             packet.retain,
             packet.duplicate,
             packet.properties,
             packet.size,
-            packet.defect,
+            defect,
         )
 
     def _control(self, link: Link, packet: Control) -> None:
         match self.options.codec.read(packet):
             case Ack(packet_id=packet_id):  # PUBREL: released, known or not, so that the broker can let go of it
                 self._packet_state[packet_id] = _FREE
+                self._table.release(packet_id)
                 link.write(encode_acks(PUBCOMP, [packet_id]))
             case SubAck() as suback:
                 self._subscribed(link, suback)
             case Pong():
-                pass
+                self._answered(link)
             case Closing(reason=reason):
                 link.fail(f"the broker disconnected: {reason}")
             case ConnAck():
@@ -244,27 +255,42 @@ class Session:
         self._unsettled -= receipt.messages
         self._unsettled_bytes -= receipt.size
         self._readable.set()
-        if receipt.epoch != self._epoch:
+        link = self._link
+        if receipt.epoch != self._epoch or link is None or link.closing:
             self.stale_acks += receipt.messages
             return
         receipt.done = True
         acks: list[tuple[int, int]] = []
         while self._receipts and self._receipts[0].done:
             acks += self._receipts.popleft().acks
-        if acks and self._link is not None:
-            self._acknowledge(self._link, acks)
+        if acks:
+            self._acknowledge(link, acks)
 
     def _acknowledge(self, link: Link, acks: list[tuple[int, int]]) -> None:
         out = []
-        for kind, group in groupby(acks, key=lambda ack: ack[0]):
+        for kind, group in groupby(acks, key=itemgetter(0)):
             packet_ids = [packet_id for _, packet_id in group]
             out.append(encode_acks(kind, packet_ids))
             state = _UNRELEASED if kind == PUBREC else _FREE
             for packet_id in packet_ids:
                 self._packet_state[packet_id] = state
-                # From here on the broker may use the identifier for another message, perhaps an equal one.
-                self._known_ids.pop(packet_id, None)
+            self._table.acknowledge(packet_ids, unreleased=kind == PUBREC)
         link.write(b"".join(out))
+        if not self._pings:
+            self._ping(link)
+
+    def _ping(self, link: Link) -> None:
+        """Send a PINGREQ. Its answer says that the broker has read every acknowledgement before it."""
+        self._pings.append(self._table.acknowledgements)
+        link.ping()
+
+    def _answered(self, link: Link) -> None:
+        if not self._pings:
+            return
+        confirmed = self._pings.popleft()
+        self._table.confirm(confirmed)
+        if confirmed < self._table.acknowledgements and not self._pings:
+            self._ping(link)
 
     # Connecting
 
@@ -310,6 +336,8 @@ class Session:
             password = None if options.password is None else options.password().encode()
         except OSError as error:
             raise ConnectError(options.endpoint, f"the password can't be read: {error}") from error
+        except UnicodeError:  # its text would quote the secret
+            raise ConnectError(options.endpoint, "the password can't be read: it is not UTF-8") from None
         connect = Connect(
             client_id=options.client_id,
             username=options.username,
@@ -324,7 +352,8 @@ class Session:
             async with asyncio.timeout(options.connect_timeout):
                 while (packet := next(link.reader.packets(), None)) is None:
                     if link.ended.done():
-                        raise ConnectError(options.endpoint, f"{link.ended.result()} before a CONNACK")
+                        hint = "; the broker may not accept the client certificate" if options.tls else ""
+                        raise ConnectError(options.endpoint, f"{link.ended.result()} before a CONNACK{hint}")
                     arrived.clear()
                     await arrived.wait()
         except TimeoutError:
@@ -342,12 +371,14 @@ class Session:
         self._epoch += 1
         self.connects += 1
         self._receipts.clear()
+        self._pings.clear()
+        self._packet_state = bytearray(65536)
         if connack.session_present:
-            self._packet_state = self._packet_state.replace(bytes((_UNSETTLED,)), bytes((_FREE,)))
+            for packet_id in self._table.unreleased():
+                self._packet_state[packet_id] = _UNRELEASED_BEFORE
         else:
-            self._packet_state = bytearray(65536)
-            self._known_ids.clear()
-            if self.connects > 1 and self.options.session_expiry:
+            self._table.forget()
+            if (self.connects > 1 or self._table.known) and self.options.session_expiry:
                 self.sessions_lost += 1
                 log.warning("%s: the broker no longer has the session; what it held is lost there", self.name)
         if connack.session_expiry is not None and connack.session_expiry < self.options.session_expiry:
@@ -365,8 +396,10 @@ class Session:
                 await asyncio.wait([link.ended], timeout=interval)
                 if link.ended.done():
                     return link.ended.result()
-                if not link.ping():
+                if link.is_silent(interval or 0):
                     link.fail(f"no sign of life for {self._keep_alive} s (keep-alive)")
+                else:
+                    self._ping(link)
         except asyncio.CancelledError:
             self._link = None
             await link.close(self.options.codec.disconnect(), _CLOSE_TIMEOUT)
@@ -378,3 +411,8 @@ class Session:
         self._link = None
         self.last_error = reason
         log.log(logging.DEBUG if repeated else logging.WARNING, "%s: not connected: %s", self.name, reason)
+
+
+def _check(packet: Publish) -> int:
+    """Return what tells this message's content from another's."""
+    return crc32(packet.payload, crc32(packet.topic))

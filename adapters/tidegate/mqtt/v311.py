@@ -52,7 +52,7 @@ class Codec311:
         kind, size = control.kind, len(body)
         if kind == CONNACK and size == 2:
             return _connack(body)
-        if kind == SUBACK and size == 3:
+        if kind == SUBACK and size == 3 and (body[2] <= 2 or body[2] == _FAILURE):
             refusal = "the server refused the subscription" if body[2] == _FAILURE else None
             return SubAck(body[0] << 8 | body[1], body[2], refusal)
         if kind == PINGRESP and not size:

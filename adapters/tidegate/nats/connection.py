@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
+
 from tidegate.core import Backoff, ConnectError
 
 log = logging.getLogger(__name__)
 
 _PING_INTERVAL = 5.0
 _PING_TIMEOUT = 10.0
+_GLANCE = 0.1
 _CLOSE_TIMEOUT = 2.0
+_CANCEL_AGAIN = 2 * _CLOSE_TIMEOUT
 _NEVER = 10**9
 
 
@@ -91,9 +95,7 @@ class Connection:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await stop(self._task)
 
     @property
     def up(self) -> bool:
@@ -128,6 +130,7 @@ class Connection:
                 reason = str(error)
             else:
                 reason = await self._keep(client)
+            heed_cancellation()
             repeated = reason == self.last_error
             self.last_error = reason
             log.log(logging.DEBUG if repeated else logging.WARNING, "nats: not connected: %s", reason)
@@ -153,19 +156,17 @@ class Connection:
             await _end(client)
 
     async def _watch(self, client: Client) -> str:
-        """Return once the connection is dead: closed, or nothing heard in answer to a ping.
-
-        On a slow link the answer can queue behind data for long, so anything received counts as a sign of life.
-        """
+        """Return once the connection is dead: closed, or nothing heard after a ping."""
         while True:
-            heard = client.stats["in_msgs"]
+            ping = asyncio.create_task(client.rtt(_NEVER), name="nats ping")
             try:
-                await client.flush(timeout=_PING_TIMEOUT)  # type: ignore[arg-type]  # any number will do
-            except nats.errors.TimeoutError:
-                if client.stats["in_msgs"] == heard:
+                if not await _alive(client, ping):
                     return f"no sign of life for {_PING_TIMEOUT:g} s"
+                ping.result()
             except nats.errors.Error as error:
                 return self._reason(client, error)
+            finally:
+                ping.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PING_INTERVAL):
                     await self._suspected.wait()
@@ -175,14 +176,14 @@ class Connection:
         """Connect to one of the servers. Raises ConnectError, which says why none could be had."""
         options = self.options
         client = Client()
-        errors: list[str] = []
+        errors: list[Exception] = []
+        context: TlsContext | None = None
 
         async def on_error(error: Exception) -> None:
-            message = str(error) or type(error).__name__
             if not self.up:
-                errors.append(message)
+                errors.append(error)
                 return
-            self.last_error = message
+            self.last_error = message = str(error) or type(error).__name__
             for listener in self.on_error:
                 listener(message)
 
@@ -205,12 +206,14 @@ class Connection:
                     tls=context,
                     **_credentials(options, context),
                 )
-            if context is not None and not context.used:
-                raise _PlainServerError
+            if not client.is_connected:
+                raise nats.errors.ConnectionClosedError
+            heed_cancellation()
         except BaseException as error:
             await _end(client)
             if isinstance(error, _EXPECTED):
-                raise ConnectError(self._endpoint, _explain(error, errors)) from error
+                over_tls = context is not None and context.used
+                raise ConnectError(self._endpoint, _explain(error, errors, over_tls)) from error
             raise
         return client
 
@@ -229,22 +232,33 @@ class _PlainServerError(Exception):
 _EXPECTED = (nats.errors.Error, OSError, TimeoutError, ValueError, ssl.SSLError, _PlainServerError)
 
 
-def _explain(error: Exception, errors: list[str]) -> str:
+def _explain(error: Exception, others: list[Exception], over_tls: bool) -> str:
     if isinstance(error, _PlainServerError):
         return "the server does not offer TLS; nothing was sent to it"
+    if over_tls and isinstance(error, ConnectionError | nats.errors.ConnectionClosedError):
+        # Whether TLS's own error still arrives, or only the end of the connection that follows it, is a matter of luck.
+        refusal = next((other for other in others if isinstance(other, ssl.SSLError)), None)
+        if refusal is None:
+            return "the server ended the connection after the TLS handshake; does it want a client certificate?"
+        error = refusal
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not valid: {error.verify_message}"
-    if isinstance(error, nats.errors.NoServersError | TimeoutError) and errors:
-        return "; ".join(dict.fromkeys(errors))
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS failed: {error.reason.replace('_', ' ').lower()}"
+    if isinstance(error, nats.errors.NoServersError | TimeoutError) and others:
+        return "; ".join(dict.fromkeys(str(other) or type(other).__name__ for other in others))
     return (str(error) or type(error).__name__).removeprefix("nats: ")
 
 
 def _credentials(options: NatsOptions, context: TlsContext | None) -> dict[str, Any]:
-    """Return nats-py's arguments for a login, each secret behind a function that first looks whether TLS is on."""
+    """Return nats-py's arguments for a login. With TLS, each form of it first looks whether TLS is really on.
+
+    Raises OSError and ValueError where a file can't be used.
+    """
     login = options.login
 
-    def secret(read: Callable[[], str]) -> Callable[[], str]:
-        def read_over_tls() -> str:
+    def only_over_tls(read: Callable[[], str | None]) -> Callable[[], str | None]:
+        def read_over_tls() -> str | None:
             if context is not None and not context.used:
                 raise _PlainServerError
             return read()
@@ -255,14 +269,50 @@ def _credentials(options: NatsOptions, context: TlsContext | None) -> dict[str, 
     if login.username is not None:
         found["user"] = login.username
     if login.password is not None:
-        found["password"] = secret(login.password)
-    if login.token is not None:
-        found["token"] = secret(login.token)
+        found["password"] = only_over_tls(login.password)
     if login.nkey_seed_file is not None:
-        found["nkeys_seed"] = str(login.nkey_seed_file)
+        found["nkeys_seed_str"] = _nkey_seed(login.nkey_seed_file)
     if login.credentials_file is not None:
-        found["user_credentials"] = str(login.credentials_file)
+        found["user_credentials"] = _user_credentials(login.credentials_file)
+    if login.token is not None:
+        found["token"] = only_over_tls(login.token)
+    elif context is not None:
+        # nats-py asks for a token whatever the login is, before it sends any: that is where to stop it.
+        found["token"] = only_over_tls(lambda: None)
     return found
+
+
+def _nkey_seed(file: Path) -> str:
+    return _checked_seed(file.read_text(encoding="utf-8", errors="replace").strip(), file)
+
+
+def _user_credentials(file: Path) -> RawCredentials:
+    """Return what the file says, rewritten: nats-py reads a file without a JWT for ever."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    jwt = _JWT.search(text)
+    seed = _SEED.search(text)
+    if jwt is None or seed is None:
+        raise ValueError(f"{file} is not a credentials file: it has no {'NKey seed' if jwt else 'user JWT'}")
+    return RawCredentials(
+        f"-----BEGIN NATS USER JWT-----\n{jwt[1]}\n------END NATS USER JWT------\n"
+        f"-----BEGIN USER NKEY SEED-----\n{_checked_seed(seed[1], file)}\n------END USER NKEY SEED------\n"
+    )
+
+
+_JWT = re.compile(r"BEGIN NATS USER JWT-*\s+([\w.-]+?)\s+-+END")
+_SEED = re.compile(r"BEGIN USER NKEY SEED-*\s+(\w+)\s")
+
+
+def _checked_seed(seed: str, file: Path) -> str:
+    try:
+        import nkeys  # type: ignore[import-untyped]
+    except ImportError:
+        raise ValueError("NKeys need an extra package: pip install 'tidegate[nkeys]'") from None
+    try:
+        nkeys.from_seed(bytearray(seed.encode()))
+    except (nkeys.NkeysError, ValueError):
+        raise ValueError(f"{file} holds no valid NKey seed") from None
+    return seed
 
 
 def _without_secrets(url: str) -> str:
@@ -270,13 +320,58 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
 
 
+async def _alive(client: Client, ping: asyncio.Task[float]) -> bool:
+    """Return whether a ping is answered.
+
+    On a slow link the answer can queue behind data for long, so anything received counts as a sign of life; and the
+    ping is never given up while the connection stands, as an answer to such a one ends nats-py's reading for good.
+    """
+    clock = asyncio.get_running_loop().time
+    heard, last = client.stats["in_msgs"], clock()
+    while not ping.done():
+        await asyncio.wait([ping], timeout=_GLANCE)
+        if client.is_closed:
+            raise nats.errors.ConnectionClosedError
+        if client.stats["in_msgs"] != heard:
+            heard, last = client.stats["in_msgs"], clock()
+        elif clock() - last >= _PING_TIMEOUT:
+            return ping.done()
+    return True
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError if this task was told to end.
+
+    nats-py, while its buffer is full, and asyncio's wait_for before Python 3.12 can swallow that.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends, as a cancellation can be swallowed."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN)
+    if not task.cancelled():
+        task.result()
+
+
 async def _end(client: Client) -> None:
-    """Close a client. On a dead link its own close waits for bytes that will never leave, so then it is cut off."""
+    """Close a client. On a dead link its own close waits for bytes that will never leave, so then it is cut off.
+
+    One that never connected has nothing to send, but may wait all the same after a failed TLS handshake.
+    """
+    timeout = _CLOSE_TIMEOUT if client.is_connected else _CLOSE_TIMEOUT / 20
     transport = client._transport  # the one private name used: nats-py has no way to abort
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
-            await client.close()
-            return
-    writer = getattr(transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
+    try:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(timeout):
+                await client.close()
+    finally:
+        writer = getattr(transport, "_io_writer", None)
+        if writer is not None:
+            # asyncio's transport raises this where its last bytes left after it was told to close: then it is gone.
+            with contextlib.suppress(AttributeError):
+                writer.transport.abort()

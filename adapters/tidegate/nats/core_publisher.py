@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 import nats.errors
+
 from tidegate.core import DeliveryError, Encoded, Refused
-from tidegate.nats.connection import Connection
+from tidegate.nats.connection import Connection, heed_cancellation
+from tidegate.nats.fit import UNFIT, misfit, unfit
 
 
 class CorePublisher:
@@ -37,9 +39,12 @@ class CorePublisher:
         while True:
             client = await self._connection.ready()
             try:
+                if problem := misfit(event, client.max_payload):
+                    return problem
                 await client.publish(event.subject, event.body, headers=event.headers)
-            except nats.errors.MaxPayloadError:
-                return DeliveryError("too_large", f"the event has {len(event.body)} bytes; the server takes less")
+                heed_cancellation()
+            except UNFIT as error:
+                return unfit(error)
             except (nats.errors.Error, OSError):
                 self._connection.suspect()
                 await self._connection.gone()

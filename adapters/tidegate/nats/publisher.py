@@ -14,13 +14,14 @@ from typing import Self
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from tidegate.core import Backoff, DeliveryError, Encoded, Refused
-from tidegate.nats.connection import Connection
+from tidegate.nats.connection import Connection, stop
+from tidegate.nats.fit import LONG_HEADERS, LONG_SUBJECT, UNFIT, misfit, unfit
 
 log = logging.getLogger(__name__)
 
-_HEADER_LINE = 12  # "NATS/1.0" and the empty line's CR LF
-_MAX_HEADERS = 256 * 1024  # more than any event's headers take; closer to the limit they are counted
+_UNSUBSCRIBE_TIMEOUT = 1.0
 
 
 class _Ticket:
@@ -84,7 +85,8 @@ class Publisher:
         self._number = 0
         self._newest_ack = -1
         self._last_ack = 0.0
-        self._prefix_length = 0
+        self._inbox = ""
+        self._deaf = False
         self._trouble: str | None = None
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
@@ -96,9 +98,7 @@ class Publisher:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await stop(self._task)
         self._connection.on_error.remove(self._on_error)
         for ticket in {id(ticket): ticket for ticket in self._pending.values()}.values():
             ticket.future.cancel()
@@ -151,13 +151,22 @@ class Publisher:
 
     async def _pump(self, client: Client) -> None:
         """Publish what is unsent, and again what was not acknowledged, over one connection."""
-        inbox = client.new_inbox()
-        self._prefix_length = len(inbox) + 1
-        await client.subscribe(f"{inbox}.*", cb=self._on_reply)
+        self._inbox = f"{client.new_inbox()}."
+        self._deaf = False
+        subscription = await client.subscribe(f"{self._inbox}*", cb=self._on_reply)
+        try:
+            await self._publish_all(client, self._inbox)
+        finally:
+            # The connection outlives this publisher. On a dead one the server can't be told, so don't wait for it.
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                async with asyncio.timeout(_UNSUBSCRIBE_TIMEOUT):
+                    await subscription.unsubscribe()
+
+    async def _publish_all(self, client: Client, prefix: str) -> None:
         self._trouble = None
         while True:
             while self._unsent and self._trouble is None:
-                await self._publish(client, f"{inbox}.")
+                await self._publish(client, prefix)
             if self._trouble is not None:
                 await self._retreat()
                 continue
@@ -177,13 +186,23 @@ class Publisher:
         pending = self._pending
         publish = client.publish
         max_payload = client.max_payload
+        large = max_payload - LONG_HEADERS
+        task = asyncio.current_task()
+        assert task is not None
         for number, event in enumerate(ticket.events, ticket.first):
             if number not in pending:
                 continue
-            if len(event.body) > max_payload - _MAX_HEADERS and (problem := _too_large(event, max_payload)):
-                self._refuse(number, problem)
-                continue
-            await publish(event.subject, event.body, f"{prefix}{number}", event.headers)
+            try:
+                if (len(event.body) > large or len(event.subject) > LONG_SUBJECT) and (
+                    problem := misfit(event, max_payload)
+                ):
+                    self._refuse(number, problem)
+                    continue
+                await publish(event.subject, event.body, f"{prefix}{number}", event.headers)
+            except UNFIT as error:
+                self._refuse(number, unfit(error))
+            if task.cancelling():  # nats-py swallows a cancellation while it waits for its buffer to empty
+                raise asyncio.CancelledError
 
     async def _retreat(self) -> None:
         """Wait a while after a failure that can pass, then start again with the oldest event."""
@@ -191,7 +210,10 @@ class Publisher:
         if self.blocked is None:
             log.warning("%s: JetStream does not take messages: %s; they are held", self.name, self._trouble)
         self.blocked = self._trouble
-        await asyncio.sleep(delay)
+        if self._deaf:  # to publish again would fill the stream with copies, once its duplicate window is over
+            await self._connection.gone()
+        else:
+            await asyncio.sleep(delay)
         self._trouble = None
         self._rewind()
 
@@ -201,6 +223,7 @@ class Publisher:
         self.resends += sum(ticket.left for ticket in again)
         self._unsent.extendleft(reversed(again))
         self._sent.clear()
+        self._newest_ack = -1
 
     def _overdue(self, client: Client) -> bool:
         """Whether the oldest event waits too long: a younger one was acknowledged, or nothing was at all though
@@ -221,12 +244,12 @@ class Publisher:
 
     async def _on_reply(self, msg: Msg) -> None:
         """Take a PubAck. It is a coroutine only because nats-py wants one."""
-        number = int(msg.subject[self._prefix_length :])
+        number = int(msg.subject[len(self._inbox) :])
         data = msg.data
-        if not data or b'"error":' in data:
-            self._on_failure(number, msg)
-            return
         if number not in self._pending:
+            return
+        if b'"stream":' not in data or b'"error":' in data:
+            self._on_failure(number, msg)
             return
         if b'"duplicate":' in data:
             self.duplicates += 1
@@ -236,10 +259,10 @@ class Publisher:
 
     def _finish(self, number: int) -> None:
         ticket = self._pending.pop(number)
+        self._last_ack = time.monotonic()
         if not ticket.drop_one():
             return
         self._bytes -= ticket.size
-        self._last_ack = time.monotonic()
         self._room.set()
         while self._sent and not self._sent[0].left:
             self._sent.popleft()
@@ -258,20 +281,28 @@ class Publisher:
         self._wake.set()
 
     def _on_failure(self, number: int, msg: Msg) -> None:
-        if number not in self._pending:
-            return
+        """Take an answer that is no PubAck. Anyone may answer on a subject; what is not JetStream's is passed over."""
         if not msg.data:
-            self._fail("no stream listens to the subject")
+            if (msg.headers or {}).get("Status") == _NO_RESPONDERS:
+                self._fail("no stream listens to the subject")
             return
-        error = json.loads(msg.data)["error"]
-        text = f"{error.get('description', 'error')} ({error.get('err_code', error.get('code'))})"
-        if error.get("code") in _PERMANENT:
-            self._refuse(number, DeliveryError("refused", f"JetStream refused it: {text}"))
-        else:
+        try:
+            error = json.loads(msg.data)["error"]
+            code, kind, text = error["code"], error.get("err_code"), error.get("description", "error")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+        text = f"{text} ({kind or code})"
+        if code not in _PERMANENT or kind in _PASSING:
             self._fail(text)
+            return
+        reason = "too_large" if kind == _OVER_STREAM_LIMIT else "refused"
+        self._refuse(number, DeliveryError(reason, f"JetStream refused it: {text}"))
 
     def _on_error(self, message: str) -> None:
         """Find the events that a permissions error speaks of: no PubAck tells of it, and nats-py lowers its case."""
+        if f'permissions violation for subscription to "{self._inbox}'.lower() in message.lower():
+            self._deaf = True
+            self._fail("this user may not subscribe to _INBOX.>, where PubAcks come")
         _, separator, quoted = message.lower().partition("permissions violation for publish to ")
         if not separator:
             return
@@ -285,11 +316,11 @@ class Publisher:
 _PERMANENT = frozenset((400, 403))
 """JetStream's error codes that no waiting mends: a bad request, as a message over the stream's size limit."""
 
+_PASSING = frozenset((10002, 10109))
+"""JetStream's err_codes that blame the account or the stream, not the event: the account is full, the stream sealed."""
 
-def _too_large(event: Encoded, max_payload: int) -> DeliveryError | None:
-    """The server counts headers too, and closes the connection where nats-py does not see it coming."""
-    headers = sum(len(name) + len(value.encode()) + 4 for name, value in event.headers.items())
-    size = len(event.body) + headers + _HEADER_LINE
-    if size <= max_payload:
-        return None
-    return DeliveryError("too_large", f"the event has {size} bytes with its headers; the server takes {max_payload}")
+_NO_RESPONDERS = "503"
+
+_OVER_STREAM_LIMIT = 10054
+"""JetStream's err_code for a message over the stream's size limit. It needs the reason `too_large`: by that alone a
+dead letter is made smaller, and one that no stream takes would hold up the messages behind it."""

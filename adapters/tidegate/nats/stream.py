@@ -10,6 +10,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
 from tidegate.core import TidegateError
 
 log = logging.getLogger(__name__)

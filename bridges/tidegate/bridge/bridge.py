@@ -40,6 +40,7 @@ class Bridge:
         self._dead_letters = dead_letters
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(MAX_BATCHES)
         self._stopping = asyncio.Event()
+        self._waiting = False
 
     async def run(self) -> None:
         """Work until `stop`, then return once everything in flight is settled. Cancelling settles nothing more."""
@@ -47,7 +48,8 @@ class Bridge:
             forward = tasks.create_task(self._forward(), name=f"bridge {self.name} forward")
             settle = tasks.create_task(self._settle(), name=f"bridge {self.name} settle")
             await self._stopping.wait()
-            forward.cancel()
+            if self._waiting:
+                forward.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await forward
             await self._sent.join()
@@ -58,8 +60,10 @@ class Bridge:
         self._stopping.set()
 
     async def _forward(self) -> None:
-        while True:
+        while not self._stopping.is_set():
+            self._waiting = True
             batch = await self._source.receive()
+            self._waiting = False
             self._count_received(batch)
             events, rejected = self._converter.convert(batch)
             outcome = await self._sink.send(events)

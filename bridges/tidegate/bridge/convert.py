@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.core import (
     Batch,
@@ -12,6 +14,7 @@ from tidegate.core import (
     Mapping,
     Message,
     Plan,
+    Properties,
     decode_topic,
     encode_binary,
     encode_structured,
@@ -22,19 +25,35 @@ from tidegate.core.encode import Mode
 MAX_PLANS = 32_768
 """Topics whose constants are remembered. Beyond that they are worked out again: memory stays bounded."""
 
+MAX_PLAN_TOPIC = 512
+"""Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
+
 MAX_CORRELATION = 256
 """Characters that are kept of a correlation id that a device sent."""
 
 
 class Converter:
-    """Turns batches into events for one bridge. `source` and `event_type` are the events' `source` and `type`."""
+    """Turns batches into events for one bridge.
 
-    def __init__(self, mapping: Mapping, data: Data, source: str, event_type: str, mode: Mode = "structured") -> None:
+    source, event_type: the events' `source` and `type`. correlation_path: where in a JSON payload a correlation id
+    may be, used where MQTT 5 brings none.
+    """
+
+    def __init__(
+        self,
+        mapping: Mapping,
+        data: Data,
+        source: str,
+        event_type: str,
+        mode: Mode = "structured",
+        correlation_path: tuple[str, ...] = (),
+    ) -> None:
         self._mapping = mapping
         self._data = data
         self._source = source
         self._type = event_type
         self._encode = encode_structured if mode == "structured" else encode_binary
+        self._correlation_path = correlation_path
         self._plans: dict[bytes, Plan] = {}
 
     def convert(self, batch: Batch) -> tuple[list[Encoded], list[Rejected]]:
@@ -53,7 +72,9 @@ class Converter:
         if message.defect is not None:
             raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
         plan = self._plans.get(message.topic) or self._plan(message.topic)
-        correlation = None if message.properties is None else _correlation(message)
+        correlation = None if message.properties is None else _correlation(message.properties)
+        if correlation is None and self._correlation_path:
+            correlation = _correlation_at(self._correlation_path, message.payload)
         return self._encode(plan, message, stamp, correlation, self._data, _flags(message))
 
     def _plan(self, raw: bytes) -> Plan:
@@ -62,9 +83,10 @@ class Converter:
             self._mapping.subject(topic),
             {"source": self._source, "type": self._type, "subject": topic},
         )
-        if len(self._plans) >= MAX_PLANS:
-            self._plans.clear()
-        self._plans[raw] = plan
+        if len(raw) <= MAX_PLAN_TOPIC:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[raw] = plan
         return plan
 
 
@@ -86,14 +108,25 @@ def _flags(message: Message) -> Extensions | None:
     return flags
 
 
-def _correlation(message: Message) -> str | None:
+def _correlation(properties: Properties) -> str | None:
     """Return the correlation id that the device gave: a user property, else Correlation Data (MQTT 5 §3.3.2.3.6)."""
-    properties = message.properties
-    assert properties is not None
     if given := properties.get("correlationid"):
         return given[:MAX_CORRELATION]
     if data := properties.correlation_data:
         return _as_text(data[:MAX_CORRELATION])[:MAX_CORRELATION]
+    return None
+
+
+def _correlation_at(path: tuple[str, ...], payload: bytes) -> str | None:
+    """Return the text or number at a path in a JSON payload, or None. What is wrong with the payload, others say."""
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)[:MAX_CORRELATION] or None
     return None
 
 

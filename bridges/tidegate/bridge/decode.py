@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import orjson
+from pydantic_core import from_json
 
 from tidegate.core import BYTES, Data, DeliveryError
 
+_SHALLOW = 128
+"""No more brackets than this can't nest too deep."""
+
 
 def _json(payload: bytes) -> bytes:
-    """Check strictly (RFC 8259, UTF-8, no NaN, no trailing bytes), then keep the device's own bytes: numbers keep
-    their digits, and nothing is encoded twice."""
+    """Check strictly (RFC 8259, UTF-8, no NaN, no trailing bytes, no repeated key), then keep the device's own bytes:
+    numbers keep their digits, and nothing is encoded twice."""
     try:
-        orjson.loads(payload)
+        value = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise DeliveryError("decode_failed", f"not JSON: {error}") from None
+    if len(payload) > 2 * _SHALLOW and payload.count(b"[") + payload.count(b"{") > _SHALLOW:
+        _check_depth(payload)
+    colons = payload.count(b":")
+    if colons and not (type(value) is dict and len(value) == colons):
+        _check_keys(payload, value, colons)
     return payload
+
+
+def _check_depth(payload: bytes) -> None:
+    """Refuse what a reader of the event could not read: `Envelope` gives up at 200 levels, others not much later."""
+    try:
+        from_json(b"[%b]" % payload)
+    except ValueError:
+        raise DeliveryError("decode_failed", "JSON that is nested too deep") from None
+
+
+def _check_keys(payload: bytes, value: object, colons: int) -> None:
+    """Refuse repeated keys, of which readers keep different ones. A value that was read has none of them any more, so
+    written again it has fewer colons, unless some of the payload's were written as escapes."""
+    if b"\\u003" in payload or orjson.dumps(value).count(b":") != colons:
+        json.loads(payload, object_pairs_hook=_unique)
+
+
+def _unique(members: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in members]
+    if len(set(keys)) < len(keys):
+        raise DeliveryError("decode_failed", "JSON with the same key twice in one object")
 
 
 def _text(payload: bytes) -> bytes:

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "subscriber, on this machine, until Ctrl-C; then a balance. Needs the extra 'embedded'.",
     )
     command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
-    command.add_argument("--rate", type=int, default=100, metavar="N", help="messages a second (default 100)")
+    command.add_argument("--rate", type=_rate, default=100, metavar="N", help="messages a second (default 100)")
     command.set_defaults(command=_demo)
 
     command = commands.add_parser("schema", help="print the JSON Schema of the configuration")
@@ -78,6 +78,12 @@ def _duration(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError("should be a number from 1 to 1000000")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:

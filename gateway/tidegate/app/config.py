@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tidegate.app.quantity import Duration, Size
 from tidegate.core import Mapping
@@ -29,7 +39,7 @@ def _check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_check_name)]
 
 
-def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+def _check_url(url: str, schemes: tuple[str, ...]) -> str:
     form = f"should be {' or '.join(f'{scheme}://host:port' for scheme in schemes)}"
     try:
         parts = urlsplit(url)
@@ -42,6 +52,28 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> None:
         raise ValueError(form)
     if parts.path or parts.query or parts.fragment:
         raise ValueError(f"{form}, and nothing after it")
+    return url
+
+
+MqttUrl = Annotated[str, AfterValidator(lambda url: _check_url(url, ("mqtt", "mqtts")))]
+NatsUrl = Annotated[str, AfterValidator(lambda url: _check_url(url, ("nats", "tls")))]
+
+
+def _number(value: object) -> object:
+    """Return a number that came as text, which is what a variable gives."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def _check_unique(items: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    names = [item.name for item in items]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two are called {repeated!r}; each needs a name of its own")
+    return items
 
 
 class Tls(_Section):
@@ -61,7 +93,7 @@ class Tls(_Section):
 class Mqtt(_Section):
     """The broker."""
 
-    url: str = Field("mqtt://127.0.0.1:1883", description="mqtt://host:port, or mqtts://host:port for TLS.")
+    url: MqttUrl = Field("mqtt://127.0.0.1:1883", description="mqtt://host:port, or mqtts://host:port for TLS.")
     protocol: Annotated[Literal["5", "3.1.1"], BeforeValidator(str)] = Field("5", description="The version of MQTT.")
     client_id: str | None = Field(
         None, description="Prefix of the client ids; each bridge adds its name. Stable, so that sessions survive."
@@ -90,7 +122,6 @@ class Mqtt(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_url(self.url, ("mqtt", "mqtts"))
         if self.password is not None and self.password_file is not None:
             raise ValueError("password and password_file exclude each other")
         if (self.password or self.password_file) and self.username is None:
@@ -101,7 +132,7 @@ class Mqtt(_Section):
 class Nats(_Section):
     """The NATS servers of one cluster, or a leaf node. At most one way to log in."""
 
-    servers: tuple[str, ...] = Field(("nats://127.0.0.1:4222",), min_length=1)
+    servers: tuple[NatsUrl, ...] = Field(("nats://127.0.0.1:4222",), min_length=1)
     username: str | None = None
     password_file: Path | None = None
     password: SecretStr | None = Field(None, description="The password, only as ${VARIABLE}.")
@@ -113,8 +144,6 @@ class Nats(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for server in self.servers:
-            _check_url(server, ("nats", "tls"))
         ways = {
             "username": self.username,
             "token": self.token,
@@ -168,20 +197,33 @@ class Bridge(_Section):
     direction: Literal["up"] = "up"
     mqtt: str = Field(description="Topic pattern: {x} captures one level, {x...} the rest; + and # match only.")
     nats: str = Field(description="Subject template, with the captures as whole tokens.")
-    qos: Literal[0, 1, 2] = 1
+    qos: Annotated[Literal[0, 1, 2], BeforeValidator(_number)] = 1
     deliver: Literal["jetstream", "core"] = Field(
         "jetstream", description="jetstream: settled when a stream has it. core: fire and forget, to whoever listens."
     )
     decode: Literal["json", "text", "raw"] = "json"
+    correlation: str | None = Field(
+        None,
+        pattern=r"^[^.]+(\.[^.]+)*$",
+        description="Where in a JSON payload a correlation id is, as order.id; used where MQTT 5 brings none.",
+    )
     type: str = Field("io.tidegate.message.v1", min_length=1, max_length=256, description="The events' type.")
     mode: Literal["structured", "binary"] = Field(
         "structured", description="structured: one JSON document. binary: ce- headers around the payload as it came."
     )
 
-    @model_validator(mode="after")
-    def _check_mapping(self) -> Self:
-        self.mapping()
-        return self
+    @field_validator("mqtt")
+    @classmethod
+    def _check_pattern(cls, pattern: str) -> str:
+        Mapping(pattern, "any")
+        return pattern
+
+    @field_validator("nats")
+    @classmethod
+    def _check_template(cls, template: str, info: ValidationInfo) -> str:
+        if "mqtt" in info.data:
+            Mapping(info.data["mqtt"], template)
+        return template
 
     def mapping(self) -> Mapping:
         """Return the topic to subject mapping. Raises ValueError."""
@@ -203,7 +245,15 @@ class DeadLetters(_Section):
 class Http(_Section):
     """The endpoint for Prometheus and for health checks."""
 
-    listen: str = Field("127.0.0.1:9883", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:]+):[0-9]{1,5}$")
+    listen: str = Field("127.0.0.1:9883", description="host:port; [::1]:port for IPv6.")
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: str) -> str:
+        found = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})", listen)
+        if found is None or int(found[1]) > 65_535:
+            raise ValueError("should be host:port, as '127.0.0.1:9883'")
+        return listen
 
     @property
     def address(self) -> tuple[str, int]:
@@ -229,21 +279,11 @@ class Config(_Section):
     shutdown_timeout: Duration = Field(10.0, description="How long a stop waits for what is in flight.")
     mqtt: Mqtt = Mqtt()
     nats: Nats = Nats()
-    streams: tuple[Stream, ...] = ()
-    bridges: tuple[Bridge, ...] = Field(min_length=1)
+    streams: Annotated[tuple[Stream, ...], AfterValidator(_check_unique)] = ()
+    bridges: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_check_unique)]
     dead_letters: DeadLetters = DeadLetters()
     http: Http | None = Http()
     log: Log = Log()
-
-    @model_validator(mode="after")
-    def _check_unique(self) -> Self:
-        for kind, names in (
-            ("bridges", [bridge.name for bridge in self.bridges]),
-            ("streams", [stream.name for stream in self.streams]),
-        ):
-            if repeated := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"two {kind} are called {repeated.pop()!r}")
-        return self
 
     def client_id(self, bridge: str) -> str:
         """Return the MQTT client id of a bridge."""

@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tidegate.app.embedded import EmbeddedError, embedded_broker, embedded_nats, free_port
+from tidegate.app.embedded import LEASH, EmbeddedError, embedded_broker, embedded_nats, free_port
 from tidegate.core import Envelope
 
 DEVICES = 5
@@ -94,16 +94,17 @@ def _say(text: str) -> None:
 
 @asynccontextmanager
 async def _gateway(config: Path, http: int) -> AsyncIterator[None]:
-    """Run the gateway as the process that a user would run."""
+    """Run the gateway as the process that a user would run; it ends when the demo does, however that ends."""
+    command = (sys.executable, "-m", "tidegate.app.cli", "run", "-c", str(config))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tidegate.app.cli", "run", "-c", str(config), start_new_session=True
+        *("/bin/sh", "-c", LEASH, "sh", *command), stdin=asyncio.subprocess.PIPE, start_new_session=True
     )
+    assert process.stdin is not None
     try:
         await _await_ready(process, http)
         yield
     finally:
-        if process.returncode is None:
-            process.terminate()
+        process.stdin.close()
         status = await process.wait()
         _say(f"The gateway stopped with exit status {status}.")
 

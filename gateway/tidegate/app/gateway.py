@@ -43,6 +43,7 @@ class Gateway:
         self._nats = AsyncExitStack()
         self._http = AsyncExitStack()
         self._streams: asyncio.Task[None] | None = None
+        self._streams_stood = False  # from then on a bad stream in a reload is a problem, and not the end
         self._parts: dict[str, _Part] = {}
 
     async def __aenter__(self) -> Self:
@@ -95,7 +96,7 @@ class Gateway:
         for bridge in config.bridges:
             if bridge.name not in self._parts:
                 await self._start(config, bridge, self.connection)
-        if old is None or config.http != old.http:
+        if old is None or config.http != old.http or (config.http is not None and self.http is None):
             await self._http.aclose()
             self.http = None
             if config.http is not None:
@@ -107,16 +108,16 @@ class Gateway:
         self._parts[bridge.name] = _Part(running, stack, _made_from(config, bridge))
 
     async def _verify_streams(self, connection: Connection, config: Config) -> None:
-        first_time = not connection.connects or self.streams_problem is not None
         try:
             await ensure_streams(connection, stream_specs(config))
         except StreamError as error:
             self.streams_problem = str(error)
             log.error("nats: %s", error)
-            if first_time and not self.failed.done():
+            if not self._streams_stood and not self.failed.done():
                 self.failed.set_exception(error)
         else:
             self.streams_problem = None
+            self._streams_stood = True
 
     async def _stop_streams(self) -> None:
         if self._streams is not None:

@@ -18,6 +18,7 @@ MAX_CONNECTIONS = 64
 """At once; more are closed at once, so that they cost neither memory nor file descriptors."""
 
 MAX_HEADER_BYTES = 16 * 1024
+_CHUNK = 4096
 REQUEST_TIMEOUT = 10.0
 """Seconds for a whole request, and for a whole response: a slow client does not get to keep its place."""
 
@@ -78,7 +79,7 @@ class HttpServer:
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES - _CHUNK)
         try:
             with contextlib.suppress(TimeoutError, OSError, h11.RemoteProtocolError):
                 while connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}:
@@ -102,7 +103,7 @@ class HttpServer:
             except h11.RemoteProtocolError as error:
                 return plain(error.error_status_hint, str(error)), False
             if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(MAX_HEADER_BYTES))
+                connection.receive_data(await reader.read(_CHUNK))
             elif isinstance(event, h11.Request):
                 request = event
             elif isinstance(event, h11.EndOfMessage) and request is not None:
@@ -118,7 +119,11 @@ class HttpServer:
         if request.method not in (b"GET", b"HEAD"):
             return plain(405, "only GET and HEAD")
         accept = next((value for name, value in request.headers if name == b"accept"), b"")
-        return page(accept.decode("latin-1"))
+        try:
+            return page(accept.decode("latin-1"))
+        except Exception:
+            log.exception("http: %s failed", path)
+            return plain(500, "this page failed; the log says why")
 
 
 async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, response: Response, head: bool) -> None:

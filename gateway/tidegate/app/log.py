@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 
@@ -24,7 +25,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(fields).decode()
+        try:
+            return orjson.dumps(fields).decode()
+        except TypeError:  # a file name that is not UTF-8 comes as lone surrogates, which JSON can't hold
+            return json.dumps(fields)
 
 
 def configure_logging(config: Log) -> None:

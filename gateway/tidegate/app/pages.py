@@ -15,7 +15,10 @@ def gateway_pages(gateway: Gateway) -> dict[str, Page]:
     registry = new_registry(gateway)
 
     def metrics(accept: str) -> Response:
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encode, content_type = choose_encoder("")
         return Response(200, content_type, encode(registry))
 
     def healthy(_accept: str) -> Response:

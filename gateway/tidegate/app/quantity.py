@@ -9,17 +9,25 @@ from pydantic import BeforeValidator, Field
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_LONGEST = 36_500 * _SECONDS["d"]  # servers count in nanoseconds, in 64 bits
+_LARGEST = 1_000_000 * _BYTES["GiB"]
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
 def parse_duration(value: object) -> float:
     """Return seconds. Raises ValueError."""
-    return _parse(value, _SECONDS, "a duration with its unit, as '500ms', '5s', '10m', '2h' or '7d'")
+    seconds = _parse(value, _SECONDS, "a duration with its unit, as '500ms', '5s', '10m', '2h' or '7d'")
+    if seconds > _LONGEST:
+        raise ValueError("should be at most 36500d")
+    return seconds
 
 
 def parse_size(value: object) -> int:
     """Return bytes. Raises ValueError."""
-    return int(_parse(value, _BYTES, "a size with its unit, as '64KiB', '10MiB' or '1GiB'"))
+    size = _parse(value, _BYTES, "a size with its unit, as '64KiB', '10MiB' or '1GiB'")
+    if size > _LARGEST:
+        raise ValueError("should be at most 1000000GiB")
+    return round(size)
 
 
 def _parse(value: object, units: dict[str, float] | dict[str, int], wanted: str) -> float:

@@ -15,6 +15,7 @@ from tidegate.app.config_file import load_config
 from tidegate.app.embedded import EmbeddedError, embedded_broker, embedded_nats
 from tidegate.app.gateway import Gateway
 from tidegate.app.http import ListenError
+from tidegate.app.log import configure_logging
 from tidegate.app.pages import gateway_pages
 from tidegate.core import ConfigError
 
@@ -64,6 +65,7 @@ async def _reload(gateway: Gateway, path: Path) -> None:
         gateway.last_reload_successful = False
         log.error("reload: %s", error)
     else:
+        configure_logging(config.log)
         gateway.last_reload_successful = True
         log.info("reload: %s applied", path)
 

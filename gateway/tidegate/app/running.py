@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -63,7 +64,8 @@ async def running_bridge(
         sink = dead_sink if bridge.deliver == "jetstream" else CorePublisher(connection)
         session = await stack.enter_async_context(Session(session_options(config, bridge), bridge.name))
         source = config.source(bridge.name)
-        converter = Converter(bridge.mapping(), DECODERS[bridge.decode], source, bridge.type, bridge.mode)
+        path = tuple(bridge.correlation.split(".")) if bridge.correlation else ()
+        converter = Converter(bridge.mapping(), DECODERS[bridge.decode], source, bridge.type, bridge.mode, path)
         dead_letters = DeadLetters(dead_sink, bridge.name, source, config.dead_letters.subject_for(bridge.name))
         moving = Bridge(bridge.name, session, converter, sink, dead_letters)
         task = asyncio.create_task(moving.run(), name=f"bridge {bridge.name}")
@@ -109,6 +111,7 @@ def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
         receive_maximum=mqtt.receive_maximum,
         max_payload=mqtt.max_payload,
         keep_alive=int(mqtt.keep_alive),
+        state_file=config.state_dir / f"packets-{bridge.name}",
     )
 
 
@@ -137,8 +140,16 @@ def nats_options(config: c.Config) -> NatsOptions:
 
 def _secret(file: Path | None, value: SecretStr | None) -> Callable[[], str] | None:
     if file is not None:
-        return lambda: file.read_text(encoding="utf-8").rstrip("\r\n")
+        return lambda: _read_secret(file)
     return value.get_secret_value if value is not None else None
+
+
+def _read_secret(file: Path) -> str:
+    """Return a file's text without its line end. Raises OSError."""
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "it is not UTF-8 text", str(file)) from None
 
 
 def stream_specs(config: c.Config) -> list[StreamSpec]:

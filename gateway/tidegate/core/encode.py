@@ -72,11 +72,12 @@ class Data:
 BYTES = Data(None, "data_base64", lambda payload: b'"' + b64encode(payload) + b'"')
 """Any payload, as bytes."""
 
-_MEDIA_TYPE = re.compile(r"(?!(?i:nats-))[!#-~]{1,127}/[ -~]{1,127}")
+_MEDIA_TYPE = re.compile(r"(?!(?i:nats-|application/cloudevents))[!#-~]{1,127}/[ -~]{1,127}")
 
 
 def content_type_of(message: Message) -> str:
-    """Return the message's own content type if it can be one (RFC 6838 §4.2), else `application/octet-stream`."""
+    """Return the message's own content type if it can be one (RFC 6838 §4.2), else `application/octet-stream`. One of
+    CloudEvents' own would have a reader of binary mode take the device's payload for the whole event."""
     declared = message.properties.content_type if message.properties else None
     return declared if declared and _MEDIA_TYPE.fullmatch(declared) else "application/octet-stream"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import from_json
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 
@@ -98,13 +99,15 @@ class Envelope(BaseModel):
 
 
 def _binary_data(content_type: str, body: bytes) -> dict[str, Any]:
+    """Return the data member, as bytes too where they are not what their type says: a device may have said it."""
     media_type = content_type.partition(";")[0].strip()
     if not body:
         return {}
-    if media_type == "application/json" or media_type.endswith("+json"):
-        return {"data": orjson.loads(body)}
-    if media_type.startswith("text/"):
-        return {"data": body.decode()}
+    with suppress(ValueError):
+        if media_type == "application/json" or media_type.endswith("+json"):
+            return {"data": from_json(body, allow_inf_nan=False)}
+        if media_type.startswith("text/"):
+            return {"data": body.decode()}
     return {"data_base64": b64encode(body).decode()}
 
 

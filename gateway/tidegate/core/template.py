@@ -6,9 +6,10 @@ import re
 
 from tidegate.core.error import DeliveryError
 from tidegate.core.subject import check_subject, level_to_token, token_to_level
-from tidegate.core.topic import check_filter
+from tidegate.core.topic import check_filter, decode_topic
 
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
+_TOKEN_END = re.compile(r"\.(?![^{}]*\})")  # the dots of '{x...}' end no token
 _LITERAL_TOKEN = re.compile(r"[^\x00-\x20\x7f*>{}]+")
 
 
@@ -16,8 +17,9 @@ class Mapping:
     """Maps topics to subjects by a pattern with captures, and back where the template uses every capture.
 
     In the pattern `{x}` captures one level and `{x...}` the rest, one level or more; `+` and `#` match without
-    capturing. In the template a capture is a whole token. The first token of a template is always literal and is not
-    one of NATS's own, so a device can reach no subject outside the bridge's (law 7).
+    capturing. `$share/GROUP/` before it shares the subscription with other clients. In the template a capture is a
+    whole token. The first token of a template is always literal and is not one of NATS's own, so a device can reach no
+    subject outside the bridge's (law 7).
 
     Raises ValueError with a sentence that says what is wrong.
     """
@@ -25,10 +27,12 @@ class Mapping:
     def __init__(self, pattern: str, template: str) -> None:
         self.pattern = pattern
         self.template = template
-        self._levels = [_parse_part(level, "level") for level in pattern.split("/")]
-        self._tokens = [_parse_part(token, "token") for token in template.split(".")]
-        self.topic_filter = "/".join(_filter_level(*level) for level in self._levels)
-        _check_pattern(self._levels, self.topic_filter)
+        share, topic_pattern = _split_share(pattern)
+        self._levels = [_parse_part(level, "level") for level in topic_pattern.split("/")]
+        self._tokens = [_parse_part(token, "token") for token in _TOKEN_END.split(template)]
+        topic_filter = "/".join(_filter_level(*level) for level in self._levels)
+        _check_pattern(self._levels, topic_filter)
+        self.topic_filter = share + topic_filter
         _check_template(self._tokens, self._levels)
         self.subject_filter = ".".join(_filter_token(*token) for token in self._tokens)
 
@@ -98,11 +102,29 @@ class Mapping:
         levels: list[str] = []
         for literal, name, _ in self._levels:
             levels.extend(found[name] if name else [literal])
-        return "/".join(levels)
+        topic = "/".join(levels)
+        return topic if self._makes(topic, subject) else None
+
+    def _makes(self, topic: str, subject: str) -> bool:
+        """Whether this is a topic name with that subject: others can write tokens that `level_to_token` never does."""
+        try:
+            return self.subject(decode_topic(topic.encode())) == subject
+        except DeliveryError:
+            return False
 
 
 _Part = tuple[str, str, bool]
 """(literal, capture name, captures the rest): a literal has no name, a capture has no literal."""
+
+
+def _split_share(pattern: str) -> tuple[str, str]:
+    """Return `$share/GROUP/` and the rest: a shared subscription (MQTT 5 §4.8.2) is about topics without the two."""
+    if not pattern.startswith("$share/"):
+        return "", pattern
+    group, _, rest = pattern.removeprefix("$share/").partition("/")
+    if not group or not rest or set(group) & set("+#{}"):
+        raise ValueError("a shared subscription is '$share/GROUP/' and a topic pattern")
+    return f"$share/{group}/", rest
 
 
 def _parse_part(text: str, kind: str) -> _Part:

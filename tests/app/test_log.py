@@ -1,0 +1,100 @@
+"""Log lines: JSON for machines, text for people, nothing below the level."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.app.helpers import log_lines
+from tidegate.app.config import Log
+from tidegate.app.log import JsonFormatter, configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root, ours, theirs = (logging.getLogger(name) for name in (None, "tidegate", "nats"))
+    handlers, levels = root.handlers[:], (root.level, ours.level, theirs.level)
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip((root, ours, theirs), levels, strict=True):
+        logger.setLevel(level)
+
+
+def _log_all() -> None:
+    for level in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger("tidegate.test"), level)("%s here\nsecond line", level)
+    logging.getLogger("another").info("not ours")
+    logging.getLogger("another").warning("a library's warning")
+
+
+def test_a_json_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="json", level="debug"))
+    _log_all()
+    lines = log_lines(capsys.readouterr().err)
+    assert [(line["level"], line["logger"]) for line in lines] == [
+        ("debug", "tidegate.test"),
+        ("info", "tidegate.test"),
+        ("warning", "tidegate.test"),
+        ("error", "tidegate.test"),
+        ("warning", "another"),
+    ]
+    assert lines[0]["message"] == "debug here\nsecond line"
+    assert all(line.keys() == {"time", "level", "logger", "message"} for line in lines)
+    assert all(line["time"].endswith("Z") for line in lines)
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_honoured(capsys: pytest.CaptureFixture[str], level: str, count: int) -> None:
+    configure_logging(Log(format="json", level=level))
+    _log_all()
+    lines = log_lines(capsys.readouterr().err)
+    assert [line["logger"] for line in lines].count("tidegate.test") == count
+
+
+def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="json"))
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("tidegate.test").exception("it failed")
+    (line,) = log_lines(capsys.readouterr().err)
+    assert line["message"] == "it failed"
+    assert "Traceback" in line["error"]
+    assert "ValueError: broken" in line["error"]
+
+
+@pytest.mark.parametrize("text", ["a file \udcff name", "\x00\x1b[31m", "ünïcödé \U0001f30a", '"quoted" \\ back'])
+def test_any_text_makes_a_json_line(text: str) -> None:
+    record = logging.LogRecord("tidegate", logging.INFO, "", 1, "%s", (text,), None)
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert log_lines(line)[0]["message"] == text
+
+
+def test_text_lines_are_there_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="text"))
+    logging.getLogger("tidegate.test").info("it runs")
+    line = capsys.readouterr().err
+    assert "INFO" in line
+    assert line.endswith("it runs\n")
+    assert "{" not in line
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_auto_is_text_on_a_terminal_and_json_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    configure_logging(Log(format="auto"))
+    logging.getLogger("tidegate.test").info("it runs")
+    assert capsys.readouterr().err.startswith("{") is not terminal
+
+
+def test_configured_twice_a_line_comes_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="json"))
+    configure_logging(Log(format="json"))
+    logging.getLogger("tidegate.test").info("it runs")
+    assert len(log_lines(capsys.readouterr().err)) == 1

@@ -1,0 +1,1 @@
+"""Between a source and a sink: convert, set aside, settle."""

@@ -1,0 +1,64 @@
+"""Messages, a converter and dead letters for tests of the bridge."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tidegate.bridge import DECODERS, Converter, DeadLetters
+from tidegate.bridge.dead_letter import Rejected
+from tidegate.core import Batch, Encoded, IdSource, Mapping, Message, Properties
+from tidegate.memory import MemorySink
+
+RECEIVED = 1_700_000_000.0
+_IDS = IdSource()
+
+
+def message(topic: str | bytes = "a/b", payload: bytes = b"1", **more: Any) -> Message:
+    """Return a message with a new id."""
+    raw = topic.encode() if isinstance(topic, str) else topic
+    return Message(raw, payload, _IDS.take(1)[0], **more)
+
+
+def converter(decoder: str = "json", mode: str = "structured", template: str = "plant.{all...}") -> Converter:
+    """Return a converter for any topic."""
+    return Converter(Mapping("{all...}", template), DECODERS[decoder], "urn:tidegate:test:b", "t.v1", mode)
+
+
+def convert_all(some: Converter, *messages: Message) -> tuple[list[Encoded], list[Rejected]]:
+    """Convert messages as one batch."""
+    return some.convert(Batch(messages, RECEIVED))
+
+
+def document(event: Encoded) -> dict[str, Any]:
+    """Return a structured event's JSON."""
+    found: dict[str, Any] = json.loads(event.body)
+    return found
+
+
+def converted(decoder: str = "json", mode: str = "structured", **more: Any) -> Encoded:
+    """Return the event of one message."""
+    events, rejected = convert_all(converter(decoder, mode), message(**more))
+    assert not rejected, rejected
+    return events[0]
+
+
+def refused(decoder: str = "json", mode: str = "structured", **more: Any) -> Rejected:
+    """Return the rejection of one message. A good message beside it must not suffer (law 8)."""
+    good = message("good/one", b"1")
+    events, rejected = convert_all(converter(decoder, mode), message(**more), good)
+    assert [event.message for event in events] == [good]
+    assert len(rejected) == 1
+    return rejected[0]
+
+
+def properties(**more: Any) -> Properties:
+    """Return MQTT 5 properties; `correlationid` is a user property."""
+    if (given := more.pop("correlationid", None)) is not None:
+        more["user"] = (("other", "x"), ("correlationid", given))
+    return Properties(**more)
+
+
+def dead_letters(sink: MemorySink) -> DeadLetters:
+    """Return the dead letters of a bridge called `b`."""
+    return DeadLetters(sink, "b", "urn:tidegate:test:b", "dead.b")

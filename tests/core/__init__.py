@@ -1,0 +1,1 @@
+"""Values: mappings, envelopes, ids."""
