@@ -108,7 +108,7 @@ async def test_a_changed_nats_section_starts_everything_again(servers: Servers) 
         assert gateway.connection is not connection
         async with device(servers.broker) as sensor, nats_client(other.port) as client:
             await sensor.send(range(3))
-            await eventually(lambda: gateway.bridges["readings"].bridge.counters.delivered == 3)
+            await eventually(lambda: gateway.bridges["readings"].totals.delivered == 3)
             assert [event.data["seq"] for event in await envelopes(client)] == [0, 1, 2]
 
 
@@ -121,7 +121,7 @@ async def test_a_bridge_that_did_not_change_goes_on_under_load(servers: Servers)
         for step in range(8):
             await sensor.send(range(step * 100, step * 100 + 100))
             await gateway.apply(servers.config(READINGS + ALARMS.replace("alarms/{", f"alarms{step}/{{")))
-        await eventually(lambda: readings.bridge.counters.delivered == 800)
+        await eventually(lambda: readings.totals.delivered == 800)
         assert gateway.bridges["readings"] is readings
         assert [event.data["seq"] for event in await envelopes(client)] == list(range(800))
 
@@ -162,9 +162,10 @@ async def test_a_stream_that_does_not_fit_ends_a_start_and_not_a_reload(servers:
         await gateway.apply(servers.config())
         await _ready(gateway)
         readings = gateway.bridges["readings"]
-        for _ in range(2):
-            await gateway.apply(servers.config(stream_more="storage: memory"))
-            await eventually(lambda: any("storage" in problem for problem in gateway.problems))
+        for key, value in (("storage", "memory"), ("retention", "workqueue"), ("storage", "memory")):
+            await gateway.apply(servers.config(stream_more=f"{key}: {value}"))
+            words = f"{key} "
+            await eventually(lambda words=words: any(words in problem for problem in gateway.problems))
             assert not gateway.failed.done()
         assert gateway.bridges["readings"] is readings
         await gateway.apply(servers.config())

@@ -17,7 +17,7 @@ _IDS = IdSource()
 def message(topic: str | bytes = "a/b", payload: bytes = b"1", **more: Any) -> Message:
     """Return a message with a new id."""
     raw = topic.encode() if isinstance(topic, str) else topic
-    return Message(raw, payload, _IDS.take(1)[0], **more)
+    return Message(raw, payload, _IDS.take(1)[0], **{"received": RECEIVED, **more})
 
 
 def converter(decoder: str = "json", mode: str = "structured", template: str = "plant.{all...}") -> Converter:
@@ -27,7 +27,7 @@ def converter(decoder: str = "json", mode: str = "structured", template: str = "
 
 def convert_all(some: Converter, *messages: Message) -> tuple[list[Encoded], list[Rejected]]:
     """Convert messages as one batch."""
-    return some.convert(Batch(messages, RECEIVED))
+    return some.convert(Batch(messages))
 
 
 def document(event: Encoded) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def rejected(some: Message, reason: str = "decode_failed") -> Rejected:
 async def stored(*messages: Message, sink: MemorySink | None = None) -> list[dict[str, Any]]:
     """Return the dead letters of messages, as a sink has them."""
     sink = sink or MemorySink()
-    await dead_letters(sink).store([rejected(some) for some in messages], RECEIVED)
+    await dead_letters(sink).store([rejected(some) for some in messages])
     return [json.loads(event.body) for event in sink.stored.values()]
 
 
@@ -156,7 +156,7 @@ async def test_a_message_that_comes_again_is_stored_once() -> None:
     sink = MemorySink()
     some = message(payload=b"bad")
     for _ in range(2):
-        await dead_letters(sink).store([rejected(some)], RECEIVED)
+        await dead_letters(sink).store([rejected(some)])
     assert len(sink.stored) == 1
     assert sink.duplicates == 1
 

@@ -11,17 +11,17 @@ import pytest
 from tests.conformance.driver import CANCELLED, MOMENTS, cancel_after, cancel_at, turns
 from tests.conformance.sinks import WINDOW, SinkHarness, event, events, refusable, stored_numbers
 from tests.support.wait import eventually
-from tidegate.core import Refused
+from tidegate.core import Outcome
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Outcome = asyncio.Future[list[Refused]]
+Result = asyncio.Future[Outcome]
 
 
-async def _all_stored(futures: list[Outcome]) -> None:
+async def _all_stored(futures: list[Result]) -> None:
     """Wait until every future is done; none may have refused anything."""
     async with asyncio.timeout(30):
-        assert [await future for future in futures] == [[]] * len(futures)
+        assert [list((await future).refused) for future in futures] == [[]] * len(futures)
 
 
 async def _waits(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -66,7 +66,7 @@ async def test_one_refused_event_stops_no_other_and_is_listed(sink: SinkHarness)
     opened = await sink.open()
     good = events(sink, range(5))
     bad = refusable(sink, 5)
-    refused = await asyncio.wait_for(await opened.send([*good[:2], bad, *good[2:]]), 20)
+    refused = (await asyncio.wait_for(await opened.send([*good[:2], bad, *good[2:]]), 20)).refused
     assert [one.event for one in refused] == [bad]
     assert refused[0].error.reason == "too_large"
     await _all_stored([await opened.send([event(sink, 6)])])
@@ -76,7 +76,7 @@ async def test_one_refused_event_stops_no_other_and_is_listed(sink: SinkHarness)
 async def test_a_batch_of_refused_events_alone_is_done(sink: SinkHarness) -> None:
     opened = await sink.open()
     bad = [refusable(sink, number) for number in range(3)]
-    refused = await asyncio.wait_for(await opened.send(bad), 20)
+    refused = (await asyncio.wait_for(await opened.send(bad), 20)).refused
     assert [one.event for one in refused] == bad
     assert await sink.stored() == []
 
@@ -110,7 +110,7 @@ async def test_more_events_than_the_window_are_taken_when_nothing_else_is_in_fli
 async def test_killed_in_the_middle_the_server_has_everything_once_in_the_end(sink: SinkHarness) -> None:
     """Once with a full window that nothing of is durable, once in full flow."""
     opened = await sink.open(window=64)
-    futures: list[Outcome] = []
+    futures: list[Result] = []
 
     async def send_all() -> None:
         for first in range(0, 600, 10):

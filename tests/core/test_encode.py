@@ -15,14 +15,13 @@ from tests.core.strategies import messages
 from tidegate.bridge import DECODERS, Converter
 from tidegate.core import Batch, Encoded, Envelope, Mapping, Message, Properties, format_time
 
-_RECEIVED = 1_700_000_000.25
 _SOURCE, _TYPE = "urn:tidegate:plant-1:readings", "com.example.sensor.reading.v1"
 
 
 def convert(message: Message, decoder: str, mode: str) -> Encoded:
     """Return the event of one message, as a bridge makes it."""
     converter = Converter(Mapping("{all...}", "plant.{all...}"), DECODERS[decoder], _SOURCE, _TYPE, mode)
-    events, rejected = converter.convert(Batch([message], _RECEIVED))
+    events, rejected = converter.convert(Batch([message]))
     assert not rejected, rejected
     return events[0]
 
@@ -30,7 +29,7 @@ def convert(message: Message, decoder: str, mode: str) -> Encoded:
 def expected(message: Message, decoder: str, event: Envelope) -> dict[str, Any]:
     """Return the document that the contract wants, written without the product's help. What the event says of the
     device's correlation id and content type is taken over: tests of the converter have them."""
-    stamp = format_time(_RECEIVED)
+    stamp = format_time(message.received)
     document: dict[str, Any] = {
         "specversion": "1.0", "id": message.id, "source": _SOURCE, "type": _TYPE, "subject": message.topic.decode(),
         "time": stamp, "recordedtime": stamp, "correlationid": event.correlationid,

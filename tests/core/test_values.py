@@ -13,7 +13,7 @@ from tidegate.core import Backoff, Batch, BridgeCounters, Histogram, Message
 
 def test_a_batch_is_settled_once_however_often_it_is_said() -> None:
     settled: list[int] = []
-    batch = Batch([Message(b"a", b"1", "id")], 0.0, lambda: settled.append(1))
+    batch = Batch([Message(b"a", b"1", "id")], lambda: settled.append(1))
     assert not batch.settled
     for _ in range(3):
         batch.settle()
@@ -28,13 +28,13 @@ def test_settling_a_batch_from_within_its_settling_does_nothing() -> None:
         calls.append(1)
         batch.settle()
 
-    batch = Batch([], 0.0, settle)
+    batch = Batch([], settle)
     batch.settle()
     assert calls == [1]
 
 
 def test_a_batch_that_nobody_waits_for_counts_as_settled() -> None:
-    batch = Batch([], 0.0)
+    batch = Batch([])
     assert batch.settled
     batch.settle()
 

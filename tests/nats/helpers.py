@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from tests.support.checker import nats_client, stored
 from tests.support.wait import eventually
-from tidegate.core import Encoded, Message, Refused
+from tidegate.core import Encoded, Message, Outcome, Refused
 from tidegate.nats import Connection, Login, NatsOptions, Publisher, StreamSpec, ensure_stream
 
 STREAM = "SENSORS"
@@ -75,10 +75,10 @@ async def send_all(publisher: Publisher, sent: Sequence[Encoded], batch: int = 1
     return [await publisher.send(sent[start : start + batch]) for start in range(0, len(sent), batch)]
 
 
-async def refused(futures: Sequence[asyncio.Future[list[Refused]]], timeout: float = 30.0) -> list[Refused]:
+async def refused(futures: Sequence[asyncio.Future[Outcome]], timeout: float = 30.0) -> list[Refused]:
     """Wait for futures, and return what was refused."""
     async with asyncio.timeout(timeout):
-        return [one for result in await asyncio.gather(*futures) for one in result]
+        return [one for outcome in await asyncio.gather(*futures) for one in outcome.refused]
 
 
 async def error_of(failing: Connection, timeout: float = 15.0) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from tests.nats.helpers import connection, event, events, ids, stuck
+from tests.nats.helpers import connection, event, events, ids, refused, stuck
 from tests.support.checker import nats_client
 from tests.support.server import nats_server
 from tests.support.wait import eventually
@@ -31,7 +31,7 @@ async def test_events_reach_a_subscriber_in_order_with_their_headers(tmp_path: P
         heard = await _listen(client)
         publisher = CorePublisher(link)
         sent = events(2000)
-        assert await (await publisher.send(sent)) == []
+        assert await refused([await publisher.send(sent)]) == []
         await eventually(lambda: len(heard) == 2000)
         assert heard == [(one.id, one.body) for one in sent]
 
@@ -48,7 +48,7 @@ async def test_events_are_held_while_there_is_no_server_and_delivered_after(tmp_
             async with nats_client(server.port) as client:
                 heard = await _listen(client)
                 for task in sending:
-                    assert await (await asyncio.wait_for(task, 15)) == []
+                    assert await refused([await asyncio.wait_for(task, 15)]) == []
                 await eventually(lambda: heard and heard[-1][0] == "id-000029", "the last arrives")
                 assert [name for name, _ in heard] == ids(events(30))[-len(heard) :]
 
@@ -72,7 +72,7 @@ async def test_what_nats_can_not_carry_is_refused_and_the_rest_flows(tmp_path: P
             event(6, **{"ce-bad": "\ud800"}),
             event(7),
         ]
-        found = await (await asyncio.wait_for(CorePublisher(link).send(batch), 10))
+        found = await refused([await asyncio.wait_for(CorePublisher(link).send(batch), 10)])
         assert [(one.event.id, one.error.reason) for one in found] == [
             ("id-000001", "too_large"),
             ("id-000002", "too_large"),

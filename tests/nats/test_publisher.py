@@ -186,6 +186,15 @@ async def test_a_message_over_max_payload_is_refused_and_the_connection_stays(tm
             assert (link.up, link.reconnects, publisher.blocked) == (True, 0, None)
 
 
+async def test_a_refused_event_does_not_leave_the_publisher_blocked(tmp_path: Path) -> None:
+    async with nats_server(tmp_path) as server, connection(server.port) as link, Publisher(link, "up") as publisher:
+        future = await publisher.send([event(0), event(1, body=b"x" * 2_000_000)])
+        await eventually(lambda: publisher.blocked, "there is no stream")
+        await make_stream(server.port)
+        assert [one.event.id for one in await refused([future])] == ["id-000001"]
+        assert publisher.blocked is None
+
+
 async def test_a_message_over_the_size_limit_of_the_stream_is_refused(tmp_path: Path) -> None:
     async with nats_server(tmp_path) as server, connection(server.port) as link, nats_client(server.port) as client:
         await client.jetstream().add_stream(StreamConfig(name="SENSORS", subjects=["plant.>"], max_msg_size=500))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from tidegate.core import DeliveryError, Encoded, Refused
+from tidegate.core import DeliveryError, Encoded, Outcome, Refused
 
 
 class MemorySink:
@@ -26,7 +26,7 @@ class MemorySink:
         self.refuse: Callable[[Encoded], DeliveryError | None] = lambda _: None
         self._window = window
         self._room = asyncio.Event()
-        self._held: list[tuple[Sequence[Encoded], asyncio.Future[list[Refused]]]] = []
+        self._held: list[tuple[Sequence[Encoded], asyncio.Future[Outcome]]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,12 +41,12 @@ class MemorySink:
         """Events taken and not yet durable."""
         return sum(len(events) for events, _ in self._held)
 
-    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[list[Refused]]:
+    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome]:
         """See `Sink.send`."""
         while self._held and self.in_flight + len(events) > self._window:
             self._room.clear()
             await self._room.wait()
-        future: asyncio.Future[list[Refused]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._held.append((events, future))
         if not self.holding:
             self.release()
@@ -66,5 +66,5 @@ class MemorySink:
                 else:
                     self.stored[event.id] = event
             if not future.done():
-                future.set_result(refused)
+                future.set_result(Outcome(refused))
         self._room.set()

@@ -28,7 +28,7 @@ class MemorySource:
 
     def put(self, topic: str, payload: bytes, qos: int = 1) -> Message:
         """Hand in a message, as a device would. The window bounds what is taken out, not what waits here."""
-        message = Message(topic.encode(), payload, self._ids.take(1)[0], qos)
+        message = Message(topic.encode(), payload, self._ids.take(1)[0], qos, received=time.time())
         self._waiting.append(message)
         self._readable.set()
         return message
@@ -66,4 +66,4 @@ class MemorySource:
             del self._out[key]
             self.settled.extend(messages)
 
-        return Batch(messages, time.time(), settle)
+        return Batch(messages, settle)

@@ -151,6 +151,7 @@ class Session:
         acks: list[tuple[int, int]] = []
         room = self.options.receive_maximum - self._unsettled
         room_bytes = self.options.max_bytes - self._unsettled_bytes
+        received = time.time()
         size = 0
         try:
             # With a full window a SUBACK is still read, else a reconnected session would look like one that is not.
@@ -158,7 +159,7 @@ class Session:
                 if not isinstance(packet, Publish):
                     self._control(link, packet)
                 elif self._is_new(link, packet):
-                    messages.append(self._message(packet, acks))
+                    messages.append(self._message(packet, acks, received))
                     size += len(packet.payload)
                     if len(messages) >= room or size >= room_bytes:
                         break
@@ -171,7 +172,7 @@ class Session:
         self._receipts.append(receipt)
         self._unsettled += len(messages)
         self._unsettled_bytes += size
-        return Batch(messages, time.time(), lambda: self._settle(receipt))
+        return Batch(messages, lambda: self._settle(receipt))
 
     def _is_new(self, link: Link, packet: Publish) -> bool:
         """Whether a PUBLISH brings a message that is not already in our hands on this connection."""
@@ -195,7 +196,7 @@ class Session:
     def _is_again(self, packet: Publish) -> bool:
         return packet.duplicate and self._table.check(packet.packet_id) == _check(packet)
 
-    def _message(self, packet: Publish, acks: list[tuple[int, int]]) -> Message:
+    def _message(self, packet: Publish, acks: list[tuple[int, int]], received: float) -> Message:
         event_id = self._ids.take(1)[0]
         if packet.qos:
             acks.append((PUBREC if packet.qos == 2 else PUBACK, packet.packet_id))
@@ -213,6 +214,7 @@ class Session:
             packet.properties,
             packet.size,
             defect,
+            received,
         )
 
     def _control(self, link: Link, packet: Control) -> None:

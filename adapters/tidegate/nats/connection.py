@@ -305,7 +305,7 @@ _SEED = re.compile(r"BEGIN USER NKEY SEED-*\s+(\w+)\s")
 
 def _checked_seed(seed: str, file: Path) -> str:
     try:
-        import nkeys  # type: ignore[import-untyped]
+        import nkeys
     except ImportError:
         raise ValueError("NKeys need an extra package: pip install 'tidegate[nkeys]'") from None
     try:

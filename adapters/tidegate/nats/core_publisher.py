@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import nats.errors
 
-from tidegate.core import DeliveryError, Encoded, Refused
+from tidegate.core import DeliveryError, Encoded, Outcome, Refused
 from tidegate.nats.connection import Connection, heed_cancellation
 from tidegate.nats.fit import UNFIT, misfit, unfit
 
@@ -24,15 +24,15 @@ class CorePublisher:
         self._connection = connection
         self._turn = asyncio.Lock()
 
-    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[list[Refused]]:
+    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome]:
         """See `Sink.send`."""
         refused: list[Refused] = []
         async with self._turn:
             for event in events:
                 if error := await self._publish(event):
                     refused.append(Refused(event, error))
-        done: asyncio.Future[list[Refused]] = asyncio.get_running_loop().create_future()
-        done.set_result(refused)
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done.set_result(Outcome(refused))
         return done
 
     async def _publish(self, event: Encoded) -> DeliveryError | None:

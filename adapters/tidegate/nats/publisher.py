@@ -9,13 +9,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tidegate.core import Backoff, DeliveryError, Encoded, Refused
+from tidegate.core import Backoff, DeliveryError, Encoded, Outcome, Refused
 from tidegate.nats.connection import Connection, stop
 from tidegate.nats.fit import LONG_HEADERS, LONG_SUBJECT, UNFIT, misfit, unfit
 
@@ -23,13 +23,16 @@ log = logging.getLogger(__name__)
 
 _UNSUBSCRIBE_TIMEOUT = 1.0
 
+GRACE = 1.0
+"""Seconds that a connection may be gone before the publisher counts as blocked: most come back sooner."""
+
 
 class _Ticket:
     """The events of one `send`, and how many of them are not yet durable or refused."""
 
     __slots__ = ("events", "first", "future", "left", "refused", "sent", "size")
 
-    def __init__(self, events: Sequence[Encoded], first: int, size: int, future: asyncio.Future[list[Refused]]) -> None:
+    def __init__(self, events: Sequence[Encoded], first: int, size: int, future: asyncio.Future[Outcome]) -> None:
         self.events = events
         self.first = first
         self.size = size
@@ -44,8 +47,15 @@ class _Ticket:
         if self.left:
             return False
         if not self.future.done():
-            self.future.set_result(self.refused)
+            self.future.set_result(Outcome(self.refused))
         return True
+
+
+class Withdrawn(NamedTuple):
+    """What was taken back: the events that are not known to be durable, and those that were refused."""
+
+    events: list[Encoded]
+    refused: list[Refused]
 
 
 class Publisher:
@@ -76,7 +86,8 @@ class Publisher:
         self._window_bytes = window_bytes
         self._ack_timeout = ack_timeout
         self._turn = asyncio.Lock()
-        self._room = asyncio.Event()
+        self._watchers: list[asyncio.Future[None]] = []
+        self._tickets: dict[asyncio.Future[Outcome], _Ticket] = {}
         self._wake = asyncio.Event()
         self._unsent: deque[_Ticket] = deque()
         self._sent: deque[_Ticket] = deque()
@@ -100,40 +111,83 @@ class Publisher:
         assert self._task is not None
         await stop(self._task)
         self._connection.on_error.remove(self._on_error)
-        for ticket in {id(ticket): ticket for ticket in self._pending.values()}.values():
-            ticket.future.cancel()
+        for future in list(self._tickets):
+            future.cancel()
 
     @property
     def in_flight(self) -> int:
         """Events taken and neither durable nor refused."""
         return len(self._pending)
 
-    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[list[Refused]]:
+    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome]:
         """See `Sink.send`. More events than the window are taken when nothing else is in flight."""
-        size = sum([len(event.body) for event in events])
         async with self._turn:
-            while self._pending and (
-                len(self._pending) + len(events) > self._window or self._bytes + size > self._window_bytes
-            ):
-                self._room.clear()
-                await self._room.wait()
+            while (outcome := self.offer(events)) is None:
+                await self.changed()
+        return outcome
+
+    def offer(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome] | None:
+        """Take events as `send` does, or return None if the window is full."""
+        size = sum([len(event.body) for event in events])
+        if self._pending and (
+            len(self._pending) + len(events) > self._window or self._bytes + size > self._window_bytes
+        ):
+            return None
         ticket = _Ticket(events, self._number, size, asyncio.get_running_loop().create_future())
         if not events:
-            ticket.future.set_result([])
+            ticket.future.set_result(Outcome())
             return ticket.future
         self._number += len(events)
         self._pending.update(dict.fromkeys(range(ticket.first, self._number), ticket))
+        self._tickets[ticket.future] = ticket
         self._bytes += size
         self._unsent.append(ticket)
         self._wake.set()
         return ticket.future
+
+    async def changed(self) -> None:
+        """Wait until there may be room, or `blocked` has changed."""
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def withdraw(self, outcome: asyncio.Future[Outcome]) -> Withdrawn:
+        """Give back the events of one send that have no PubAck. Its future is then the caller's to complete."""
+        ticket = self._tickets[outcome]
+        numbered = enumerate(ticket.events, ticket.first)
+        events = [event for number, event in numbered if self._pending.pop(number, None) is not None]
+        ticket.left = 0
+        self._forget(ticket)
+        return Withdrawn(events, ticket.refused)
+
+    def _forget(self, ticket: _Ticket) -> None:
+        del self._tickets[ticket.future]
+        self._bytes -= ticket.size
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def _block(self, reason: str) -> None:
+        if self.blocked is None:
+            log.warning("%s: JetStream does not take messages: %s", self.name, reason)
+        self.blocked = reason
+        self._tell_watchers()
+
+    def _unblock(self) -> None:
+        self.blocked = None
+        self._backoff.reset()
+        self._tell_watchers()
 
     # Publishing
 
     async def _run(self) -> None:
         """Publish over one connection after the other, until cancelled."""
         while True:
-            client = await self._connection.ready()
+            client = await self._client()
             pump = asyncio.create_task(self._pump(client), name=f"nats publisher {self.name} pump")
             gone = asyncio.create_task(self._connection.gone())
             try:
@@ -148,6 +202,14 @@ class Publisher:
                 self._connection.suspect()
                 await self._connection.gone()
             self._rewind()
+
+    async def _client(self) -> Client:
+        try:
+            async with asyncio.timeout(GRACE):
+                return await self._connection.ready()
+        except TimeoutError:
+            self._block(f"not connected: {self._connection.last_error or 'not yet'}")
+        return await self._connection.ready()
 
     async def _pump(self, client: Client) -> None:
         """Publish what is unsent, and again what was not acknowledged, over one connection."""
@@ -170,6 +232,8 @@ class Publisher:
             if self._trouble is not None:
                 await self._retreat()
                 continue
+            if self.blocked is not None and not self._pending:
+                self._unblock()  # nothing is known to be wrong now; the next event will tell
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._ack_timeout if self._pending else None):
@@ -207,9 +271,7 @@ class Publisher:
     async def _retreat(self) -> None:
         """Wait a while after a failure that can pass, then start again with the oldest event."""
         delay = self._backoff.next()
-        if self.blocked is None:
-            log.warning("%s: JetStream does not take messages: %s; they are held", self.name, self._trouble)
-        self.blocked = self._trouble
+        self._block(self._trouble or "")
         if self._deaf:  # to publish again would fill the stream with copies, once its duplicate window is over
             await self._connection.gone()
         else:
@@ -262,14 +324,12 @@ class Publisher:
         self._last_ack = time.monotonic()
         if not ticket.drop_one():
             return
-        self._bytes -= ticket.size
-        self._room.set()
+        self._forget(ticket)
         while self._sent and not self._sent[0].left:
             self._sent.popleft()
-        if self.blocked is not None and not ticket.refused:
+        if self.blocked is not None and len(ticket.refused) < len(ticket.events):
             log.info("%s: JetStream takes messages again", self.name)
-            self.blocked = None
-            self._backoff.reset()
+            self._unblock()
 
     def _refuse(self, number: int, error: DeliveryError) -> None:
         ticket = self._pending[number]

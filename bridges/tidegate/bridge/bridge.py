@@ -9,19 +9,23 @@ from typing import NamedTuple
 
 from tidegate.bridge.convert import Converter
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Refused, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
 
 
+NOTHING = Outcome()
+"""What is to be said where there was nothing to bury."""
+
+
 class _Sent(NamedTuple):
-    """A batch on its way: its events, what could not become one, and the future of those that the sink refused."""
+    """A batch on its way: its events, what could not become one, and what will become of them."""
 
     batch: Batch
     events: list[Encoded]
     rejected: list[Rejected]
-    outcome: asyncio.Future[list[Refused]]
+    outcome: asyncio.Future[Outcome]
 
 
 class Bridge:
@@ -71,14 +75,12 @@ class Bridge:
 
     async def _settle(self) -> None:
         while True:
-            batch, events, rejected, outcome = await self._sent.get()
-            for event, error in await outcome:
-                rejected.append(Rejected(event.message, error, "deliver"))
-                events.remove(event)
-            if rejected:
-                await self._dead_letters.store(rejected, batch.received)
-            batch.settle()
-            self._count_settled(batch, events, rejected)
+            sent = await self._sent.get()
+            outcome = await sent.outcome
+            rejected = sent.rejected + [Rejected(event.message, error, "deliver") for event, error in outcome.refused]
+            buried = await self._dead_letters.store(rejected) if rejected else NOTHING
+            sent.batch.settle()
+            self._count_settled(sent, outcome, rejected, buried)
             self._sent.task_done()
 
     def _count_received(self, batch: Batch) -> None:
@@ -87,11 +89,22 @@ class Bridge:
         counters.received_bytes += sum([message.size for message in batch.messages])
         counters.in_flight += len(batch.messages)
 
-    def _count_settled(self, batch: Batch, events: list[Encoded], rejected: list[Rejected]) -> None:
+    def _count_settled(self, sent: _Sent, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> None:
         counters = self.counters
-        counters.delivered += len(events)
-        counters.delivered_bytes += sum([len(event.body) for event in events])
-        for _, error, _ in rejected:
-            counters.dead_lettered[error.reason] += 1
-        counters.in_flight -= len(batch.messages)
-        counters.delivery_duration.observe(max(0.0, time.time() - batch.received), len(batch.messages))
+        delivered = sent.events
+        if outcome.refused or outcome.spooled or outcome.dropped:
+            elsewhere = {id(event) for event in (*outcome.spooled, *outcome.dropped)}
+            elsewhere |= {id(event) for event, _ in outcome.refused}
+            delivered = [event for event in sent.events if id(event) not in elsewhere]
+        counters.delivered += len(delivered)
+        counters.delivered_bytes += sum([len(event.body) for event in delivered])
+        not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
+        for message, error, _ in rejected:
+            if message.id not in not_dead:
+                counters.dead_lettered[error.reason] += 1
+        counters.spooled += len(outcome.spooled) + len(buried.spooled)
+        if dropped := len(outcome.dropped) + len(buried.dropped):
+            counters.dropped["spool_full"] += dropped
+        counters.in_flight -= len(sent.batch.messages)
+        if delivered:
+            counters.delivery_duration.observe_all(time.time(), [event.message.received for event in delivered])

@@ -58,10 +58,13 @@ class Converter:
 
     def convert(self, batch: Batch) -> tuple[list[Encoded], list[Rejected]]:
         """Return an event for each message, in order, and the messages that can't be one."""
-        stamp = format_time(batch.received)
         events = []
         rejected = []
+        received, stamp = -1.0, ""
         for message in batch.messages:
+            if message.received != received:  # which is the same for what came together
+                received = message.received
+                stamp = format_time(received)
             try:
                 events.append(self._event(message, stamp))
             except DeliveryError as error:

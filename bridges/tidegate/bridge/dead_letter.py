@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tidegate.core import Backoff, DeliveryError, Encoded, Message, Sink, format_time
+from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Sink, format_time
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +38,33 @@ class DeadLetters:
         self._source = source
         self._subject = subject
 
-    async def store(self, rejected: list[Rejected], received: float) -> None:
-        """Return once a dead letter for each is durable. Messages wait here rather than be lost: if the sink refuses
-        dead letters too, this goes on trying, with less and less of the payload where that is the reason."""
-        stamp = format_time(received)
+    async def store(self, rejected: list[Rejected]) -> Outcome:
+        """Return once a dead letter for each is durable, or the message itself is in the spool to be rejected again
+        from there, which the outcome tells.
+
+        Messages wait here rather than be lost: if the sink refuses dead letters too, this goes on trying, with less
+        and less of the payload where that is the reason.
+        """
+        spooled: list[Encoded] = []
+        dropped: list[Encoded] = []
         backoff = Backoff()
         kept = MAX_KEPT
         while rejected:
-            letters = [self._letter(one, stamp, kept) for one in rejected]
-            refused = await (await self._sink.send(letters))
-            again = {event.id for event, _ in refused}
+            letters = [self._letter(one, kept) for one in rejected]
+            outcome = await (await self._sink.send(letters))
+            spooled += outcome.spooled
+            dropped += outcome.dropped
+            again = {event.id for event, _ in outcome.refused}
             rejected = [one for one in rejected if one.message.id in again]
-            if any(error.reason == "too_large" for _, error in refused) and kept:
+            if any(error.reason == "too_large" for _, error in outcome.refused) and kept:
                 kept //= 4
-            elif refused:
-                log.error("%s: the dead-letter stream refuses too; messages wait: %s", self._bridge, refused[0].error)
+            elif rejected:
+                reason = outcome.refused[0].error
+                log.error("%s: the dead-letter stream refuses too; messages wait: %s", self._bridge, reason)
                 await asyncio.sleep(backoff.next())
+        return Outcome(spooled=spooled, dropped=dropped)
 
-    def _letter(self, rejected: Rejected, stamp: str, kept: int) -> Encoded:
+    def _letter(self, rejected: Rejected, kept: int) -> Encoded:
         """Return the event that says which message could not be delivered and why.
 
         The original payload is `data_base64`, byte for byte. Extension attributes: `reason` (one word), `detail`,
@@ -63,6 +72,7 @@ class DeadLetters:
         where the topic is not text. Its id is the message's, so that a redelivery is stored once.
         """
         message, error, stage = rejected
+        stamp = format_time(message.received)
         payload = message.payload[:kept]
         topic, is_text = _as_text(message.topic[:_MAX_TOPIC])
         document: dict[str, str | int | bool] = {

@@ -242,6 +242,21 @@ class DeadLetters(_Section):
         return self.subject.replace("{bridge}", bridge)
 
 
+class Spool(_Section):
+    """The disk buffer in `state_dir`, for what NATS can't take now."""
+
+    mode: Literal["overflow", "write_through"] = Field(
+        "overflow",
+        description="overflow: while NATS is away, refuses or does not answer. write_through: every message first, "
+        "for streams whose server does not write to disk before its PubAck.",
+    )
+    max_bytes: Size = Field(1024 * _MIB, description="For all bridges together.")
+    max_age: Duration | None = Field(7 * DAY, description="Older messages are given up, and counted.")
+    when_full: Literal["block", "drop_oldest", "drop_newest"] = Field(
+        "block", description="block: leave messages with the broker. drop_*: give messages up, and count them."
+    )
+
+
 class Http(_Section):
     """The endpoint for Prometheus and for health checks."""
 
@@ -282,6 +297,7 @@ class Config(_Section):
     streams: Annotated[tuple[Stream, ...], AfterValidator(_check_unique)] = ()
     bridges: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_check_unique)]
     dead_letters: DeadLetters = DeadLetters()
+    spool: Spool = Spool()
     http: Http | None = Http()
     log: Log = Log()
 

@@ -9,8 +9,16 @@ from typing import Any, NamedTuple, Self
 
 from tidegate.app.config import Bridge, Config
 from tidegate.app.http import HttpServer, Page
-from tidegate.app.running import RunningBridge, ensure_streams, nats_options, running_bridge, stream_specs
+from tidegate.app.running import (
+    RunningBridge,
+    ensure_streams,
+    nats_options,
+    running_bridge,
+    spool_options,
+    stream_specs,
+)
 from tidegate.nats import Connection, StreamError
+from tidegate.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +35,8 @@ class Gateway:
     """Use as `async with`; leaving it applies an empty configuration.
 
     pages: what the HTTP endpoint serves, by path; set it before the first `apply`.
-    connection: the NATS connection, or None before the first `apply`. bridges: the running ones by name.
+    connection, spool: the NATS connection and the disk buffer, or None before the first `apply`.
+    bridges: the running ones by name.
     streams_problem: why the streams are not as configured, or None once they are.
     failed: done if something that should run for ever ended; its exception says why.
     """
@@ -36,11 +45,12 @@ class Gateway:
         self.pages: dict[str, Page] = {}
         self.http: HttpServer | None = None
         self.connection: Connection | None = None
+        self.spool: Spool | None = None
         self.streams_problem: str | None = "not yet verified"
         self.last_reload_successful = True
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._config: Config | None = None
-        self._nats = AsyncExitStack()
+        self._shared = AsyncExitStack()
         self._http = AsyncExitStack()
         self._streams: asyncio.Task[None] | None = None
         self._streams_stood = False  # from then on a bad stream in a reload is a problem, and not the end
@@ -61,50 +71,61 @@ class Gateway:
 
     @property
     def problems(self) -> list[str]:
-        """Return everything that keeps messages from being delivered now; empty means ready."""
+        """Return everything that keeps messages from being delivered or spooled now; empty means ready."""
         problems = [f"{name}: {problem}" for name, bridge in self.bridges.items() if (problem := bridge.problem)]
-        if self.connection is not None and not self.connection.up:
-            problems.append(f"nats: {self.connection.last_error or 'not yet connected'}")
-        elif self.streams_problem is not None:
+        if self._streams_stood and self.streams_problem is not None:
             problems.append(f"streams: {self.streams_problem}")
         return problems
+
+    @property
+    def away(self) -> str | None:
+        """Return why NATS can't be reached now, or None."""
+        if self.connection is None or self.connection.up:
+            return None
+        return self.connection.last_error or "not yet connected"
 
     async def apply(self, config: Config | None) -> None:
         """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
 
-        Bridges whose configuration did not change go on undisturbed. None stops everything. Raises ListenError where
-        the HTTP address can't be had; then the rest runs without it.
+        Bridges whose configuration did not change go on undisturbed. None stops everything. Raises SpoolError where the
+        state directory can't be had, and ListenError where the HTTP address can't; then the rest runs without it.
         """
         old, self._config = self._config, config
-        nats_changed = old is None or config is None or _nats_part(config) != _nats_part(old)
+        shared_changed = old is None or config is None or _shared_part(config) != _shared_part(old)
         wanted = {bridge.name: _made_from(config, bridge) for bridge in config.bridges} if config else {}
-        ending = [name for name, part in self._parts.items() if nats_changed or wanted.get(name) != part.made_from]
+        ending = [name for name, part in self._parts.items() if shared_changed or wanted.get(name) != part.made_from]
         await asyncio.gather(*(self._parts[name].stack.aclose() for name in ending))
         for name in ending:
             del self._parts[name]
         await self._stop_streams()
-        if nats_changed:
-            await self._nats.aclose()
-            self.connection = None
+        if shared_changed:
+            await self._shared.aclose()
+            self.connection = self.spool = None
         if config is None:
             await self._http.aclose()
             return
-        if self.connection is None:
-            self.connection = await self._nats.enter_async_context(Connection(nats_options(config)))
+        if self.connection is None or self.spool is None:
+            self.spool = await self._shared.enter_async_context(Spool(spool_options(config)))
+            self.connection = await self._shared.enter_async_context(Connection(nats_options(config)))
         self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
         self._streams.add_done_callback(self._on_end)
         for bridge in config.bridges:
             if bridge.name not in self._parts:
-                await self._start(config, bridge, self.connection)
+                await self._start(config, bridge, self.connection, self.spool)
+        self._warn_of_orphans(self.spool)
         if old is None or config.http != old.http or (config.http is not None and self.http is None):
             await self._http.aclose()
             self.http = None
             if config.http is not None:
                 self.http = await self._http.enter_async_context(HttpServer(config.http.address, self.pages))
 
-    async def _start(self, config: Config, bridge: Bridge, connection: Connection) -> None:
+    def _warn_of_orphans(self, spool: Spool) -> None:
+        for name, count in spool.orphans().items():
+            log.warning("spool: %d messages wait for a bridge %r, which is not configured", count, name)
+
+    async def _start(self, config: Config, bridge: Bridge, connection: Connection, spool: Spool) -> None:
         stack = AsyncExitStack()
-        running = await stack.enter_async_context(running_bridge(config, bridge, connection, self._on_end))
+        running = await stack.enter_async_context(running_bridge(config, bridge, connection, spool, self._on_end))
         self._parts[bridge.name] = _Part(running, stack, _made_from(config, bridge))
 
     async def _verify_streams(self, connection: Connection, config: Config) -> None:
@@ -131,8 +152,8 @@ class Gateway:
             self.failed.set_exception(error)
 
 
-def _nats_part(config: Config) -> tuple[Any, ...]:
-    return config.gateway, config.nats
+def _shared_part(config: Config) -> tuple[Any, ...]:
+    return config.gateway, config.nats, config.state_dir, config.spool
 
 
 def _made_from(config: Config, bridge: Bridge) -> tuple[Any, ...]:

@@ -26,12 +26,13 @@ class GatewayCollector(Collector):
         bridges = self._gateway.bridges
         yield from _bridge_counters(bridges)
         yield from _links(self._gateway)
+        yield from _spool(self._gateway)
         duration = HistogramMetricFamily(
             "tidegate_delivery_duration_seconds", "From receipt to PubAck.", labels=["bridge"]
         )
         for name, running in bridges.items():
-            histogram = running.bridge.counters.delivery_duration
-            duration.add_metric([name], _buckets(histogram), histogram.total)
+            histograms = running.histograms()
+            duration.add_metric([name], _buckets(histograms), sum(histogram.total for histogram in histograms))
         yield duration
         reload = GaugeMetricFamily(
             "tidegate_config_last_reload_successful", "Whether the configuration file was good when last read."
@@ -63,7 +64,7 @@ def _bridge_counters(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
     for name, (text, attribute) in plain.items():
         family = CounterMetricFamily(f"tidegate_{name}", text, labels=["bridge"])
         for bridge, running in bridges.items():
-            family.add_metric([bridge], getattr(running.bridge.counters, attribute))
+            family.add_metric([bridge], getattr(running.totals, attribute))
         yield family
     dead = CounterMetricFamily("tidegate_messages_dead_lettered", "Messages set aside.", labels=["bridge", "reason"])
     dropped = CounterMetricFamily("tidegate_messages_dropped", "Messages given up.", labels=["bridge", "reason"])
@@ -73,7 +74,7 @@ def _bridge_counters(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
         "tidegate_duplicates", "Messages that came again and were stored once.", labels=["bridge"]
     )
     for bridge, running in bridges.items():
-        counters = running.bridge.counters
+        counters = running.totals
         for reason, count in counters.dead_lettered.items():
             dead.add_metric([bridge, reason], count)
         for reason, count in counters.dropped.items():
@@ -100,6 +101,25 @@ def _links(gateway: Gateway) -> Iterator[Metric]:
     yield from (up, reconnects, lost)
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
-    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
+def _buckets(histograms: list[Histogram]) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in histograms[0].bounds), "+Inf"]
+    counts = map(sum, zip(*(histogram.counts for histogram in histograms), strict=True))
+    return list(zip(bounds, map(float, accumulate(counts)), strict=True))
+
+
+def _spool(gateway: Gateway) -> Iterator[Metric]:
+    """What waits on the disk, as it lies there."""
+    size = GaugeMetricFamily("tidegate_spool_bytes", "Bytes in the disk buffer.", labels=["bridge"])
+    oldest = GaugeMetricFamily(
+        "tidegate_spool_oldest_timestamp_seconds", "When the oldest message in it was received.", labels=["bridge"]
+    )
+    damaged = CounterMetricFamily("tidegate_spool_damaged", "Messages lost with a damaged spool file.")
+    for bridge, running in gateway.bridges.items():
+        if running.spooling is not None:
+            queue = running.spooling.queue
+            size.add_metric([bridge], queue.bytes)
+            if queue.oldest is not None:
+                oldest.add_metric([bridge], queue.oldest)
+    if gateway.spool is not None:
+        damaged.add_metric([], gateway.spool.damaged)
+    yield from (size, oldest, damaged)

@@ -53,7 +53,7 @@ async def run(path: Path, config: Config, *, embedded: bool) -> None:
             if signal.SIGHUP in asked:
                 asked.remove(signal.SIGHUP)
                 await _reload(gateway, path)
-        log.info("stopping: %d messages in flight", sum(b.bridge.counters.in_flight for b in gateway.bridges.values()))
+        log.info("stopping: %d messages in flight", sum(b.totals.in_flight for b in gateway.bridges.values()))
     log.info("stopped")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from ssl import SSLContext
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -16,7 +18,8 @@ from pydantic import SecretStr
 
 from tidegate.app import config as c
 from tidegate.app.tls import client_context
-from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters
+from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters, Overflow
+from tidegate.core import Histogram, Sink, Source
 from tidegate.mqtt import CODECS, Session, SessionOptions
 from tidegate.nats import (
     Connection,
@@ -29,60 +32,161 @@ from tidegate.nats import (
     TlsContext,
     ensure_stream,
 )
+from tidegate.spool import Spool, SpoolOptions, SpoolQueue
 
 log = logging.getLogger(__name__)
 
 
-class RunningBridge:
-    """A bridge with its two ends."""
+class Totals(NamedTuple):
+    """What became of a bridge's messages since its counters began; what it found in the spool counts as received.
 
-    def __init__(self, bridge: Bridge, session: Session, sink: Publisher | CorePublisher, dead_sink: Publisher) -> None:
-        self.bridge = bridge
+    received = delivered + dead_lettered + filtered + dropped + in_flight + spooled
+    """
+
+    received: int
+    received_bytes: int
+    delivered: int
+    delivered_bytes: int
+    dead_lettered: Counter[str]
+    filtered: int
+    dropped: Counter[str]
+    in_flight: int
+    spooled: int
+
+
+class RunningBridge:
+    """A bridge with its two ends; and, for JetStream, the spool's queue and the bridge that empties it."""
+
+    def __init__(
+        self,
+        live: Bridge,
+        session: Session,
+        sink: Publisher | CorePublisher,
+        dead_sink: Publisher,
+        spooling: Spooling | None,
+    ) -> None:
+        self.live = live
         self.session = session
         self.sink = sink
-        self.dead_sink = dead_sink
+        self.spooling = spooling
+        self._dead_sink = dead_sink
 
     @property
     def problem(self) -> str | None:
-        """Return why this bridge can't move messages now, or None."""
+        """Return why this bridge can neither deliver messages now nor spool them, or None."""
         if not self.session.up:
             return f"mqtt: {self.session.last_error or 'not yet connected'}"
-        blocked = self.sink.blocked or self.dead_sink.blocked
+        if self.spooling is not None:
+            return f"spool: {problem}" if (problem := self.spooling.queue.problem) else None
+        blocked = self.sink.blocked or self._dead_sink.blocked
         return f"nats: {blocked}" if blocked else None
+
+    @property
+    def totals(self) -> Totals:
+        """Return the counters of both ways together."""
+        live = self.live.counters
+        if self.spooling is None:
+            return Totals(
+                live.received,
+                live.received_bytes,
+                live.delivered,
+                live.delivered_bytes,
+                live.dead_lettered,
+                live.filtered,
+                live.dropped,
+                live.in_flight,
+                live.spooled,
+            )
+        queue, drain = self.spooling.queue, self.spooling.drain.counters
+        arriving = self.spooling.overflow.stored - live.spooled  # on the disk, or on the way there, and still in flight
+        return Totals(
+            live.received + queue.found,
+            live.received_bytes,
+            live.delivered + drain.delivered,
+            live.delivered_bytes + drain.delivered_bytes,
+            live.dead_lettered + drain.dead_lettered,
+            live.filtered + drain.filtered,
+            live.dropped + queue.dropped,
+            live.in_flight,
+            queue.messages - arriving,
+        )
+
+    def histograms(self) -> list[Histogram]:
+        """Return the delivery durations of both ways."""
+        ways = [self.live, self.spooling.drain] if self.spooling else [self.live]
+        return [way.counters.delivery_duration for way in ways]
+
+
+class Spooling(NamedTuple):
+    """The way through the disk."""
+
+    queue: SpoolQueue
+    overflow: Overflow
+    drain: Bridge
 
 
 @asynccontextmanager
 async def running_bridge(
-    config: c.Config, bridge: c.Bridge, connection: Connection, on_end: Callable[[asyncio.Task[None]], None]
+    config: c.Config,
+    bridge: c.Bridge,
+    connection: Connection,
+    spool: Spool,
+    on_end: Callable[[asyncio.Task[None]], None],
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge. On leaving it takes no more, and waits up to `shutdown_timeout` for what is in flight.
 
-    on_end: called when the bridge's task ends, which before the context is left only a defect can cause.
+    on_end: called when one of its tasks ends, which before the context is left only a defect can cause.
     """
     async with AsyncExitStack() as stack:
-        dead_sink = await stack.enter_async_context(Publisher(connection, bridge.name))
-        sink = dead_sink if bridge.deliver == "jetstream" else CorePublisher(connection)
+        publisher = await stack.enter_async_context(Publisher(connection, bridge.name))
         session = await stack.enter_async_context(Session(session_options(config, bridge), bridge.name))
-        source = config.source(bridge.name)
-        path = tuple(bridge.correlation.split(".")) if bridge.correlation else ()
-        converter = Converter(bridge.mapping(), DECODERS[bridge.decode], source, bridge.type, bridge.mode, path)
-        dead_letters = DeadLetters(dead_sink, bridge.name, source, config.dead_letters.subject_for(bridge.name))
-        moving = Bridge(bridge.name, session, converter, sink, dead_letters)
-        task = asyncio.create_task(moving.run(), name=f"bridge {bridge.name}")
-        task.add_done_callback(on_end)
+
+        def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
+            return Bridge(name, source, _converter(config, bridge), sink, _dead_letters(config, bridge, dead_sink))
+
+        if bridge.deliver == "core":
+            sink = CorePublisher(connection)
+            live = new_bridge(bridge.name, session, sink, publisher)
+            running = RunningBridge(live, session, sink, publisher, None)
+            ways = [live]
+        else:
+            queue = spool.queue(bridge.name)
+            always = config.spool.mode == "write_through"
+            overflow = await stack.enter_async_context(Overflow(publisher, queue, bridge.name, always=always))
+            live = new_bridge(bridge.name, session, overflow, overflow)
+            drain = new_bridge(f"{bridge.name} from spool", queue, publisher, publisher)
+            running = RunningBridge(live, session, publisher, publisher, Spooling(queue, overflow, drain))
+            ways = [live, drain]
+        tasks = [asyncio.create_task(way.run(), name=f"bridge {way.name}") for way in ways]
+        for task in tasks:
+            task.add_done_callback(on_end)
         try:
-            yield RunningBridge(moving, session, sink, dead_sink)
+            yield running
         finally:
-            await _drain(moving, task, config.shutdown_timeout)
+            await _drain(ways, tasks, config.shutdown_timeout)
 
 
-async def _drain(bridge: Bridge, task: asyncio.Task[None], timeout: float) -> None:
-    bridge.stop()
-    await asyncio.wait([task], timeout=timeout)
-    if left := bridge.counters.in_flight:
-        log.warning("%s: stopped with %d messages not settled; the broker sends them again", bridge.name, left)
-    task.cancel()
-    await asyncio.wait([task])
+def _converter(config: c.Config, bridge: c.Bridge) -> Converter:
+    path = tuple(bridge.correlation.split(".")) if bridge.correlation else ()
+    data = DECODERS[bridge.decode]
+    return Converter(bridge.mapping(), data, config.source(bridge.name), bridge.type, bridge.mode, path)
+
+
+def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink) -> DeadLetters:
+    subject = config.dead_letters.subject_for(bridge.name)
+    return DeadLetters(sink, bridge.name, config.source(bridge.name), subject)
+
+
+async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], timeout: float) -> None:
+    """Stop the ways of one bridge. What the spool holds stays there."""
+    for way in ways:
+        way.stop()
+    await asyncio.wait(tasks, timeout=timeout)
+    if left := ways[0].counters.in_flight:
+        log.warning("%s: stopped with %d messages not settled; the broker sends them again", ways[0].name, left)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
@@ -150,6 +254,17 @@ def _read_secret(file: Path) -> str:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise OSError(errno.EILSEQ, "it is not UTF-8 text", str(file)) from None
+
+
+def spool_options(config: c.Config) -> SpoolOptions:
+    """Return the spool of a gateway."""
+    spool = config.spool
+    return SpoolOptions(
+        path=config.state_dir / "spool.db",
+        max_bytes=spool.max_bytes,
+        max_age=spool.max_age,
+        when_full=spool.when_full,
+    )
 
 
 def stream_specs(config: c.Config) -> list[StreamSpec]:

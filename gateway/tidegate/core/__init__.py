@@ -8,7 +8,7 @@ from tidegate.core.envelope import Envelope, format_time, percent_encode
 from tidegate.core.error import ConfigError, ConnectError, DeliveryError, ProtocolError, TidegateError
 from tidegate.core.identity import IdSource
 from tidegate.core.message import Message, Properties
-from tidegate.core.port import Refused, Sink, Source
+from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.template import Mapping
 from tidegate.core.topic import check_filter, decode_topic, matches
@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "Sink",
     "Refused",
+    "Outcome",
     "Mapping",
     "IdSource",
     "Backoff",

@@ -1,4 +1,4 @@
-"""The unit of work and of acknowledgement: what one socket read brought."""
+"""The unit of work and of acknowledgement: what one read of a socket or of the spool brought."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from tidegate.core.message import Message
 
 
 class Batch:
-    """Messages that arrived together and are settled together.
+    """Messages that arrived together and are settled together."""
 
-    `received` is the wall-clock time of receipt, in seconds since 1970.
-    """
+    __slots__ = ("_settle", "messages")
 
-    __slots__ = ("_settle", "messages", "received")
-
-    def __init__(self, messages: Sequence[Message], received: float, settle: Callable[[], None] | None = None) -> None:
+    def __init__(self, messages: Sequence[Message], settle: Callable[[], None] | None = None) -> None:
         self.messages = messages
-        self.received = received
         self._settle = settle
 
     def settle(self) -> None:

@@ -32,10 +32,11 @@ class Message:
     duplicate: the source says that it may have sent this before (MQTT's DUP).
     properties: None where there are none, which is the common case.
     size: bytes of the whole payload as sent, also where `payload` was cut.
+    received: wall-clock time of receipt, in seconds since 1970.
     defect: why this message can't become an event, found by the source while reading it; None if nothing is wrong.
     """
 
-    __slots__ = ("defect", "duplicate", "id", "payload", "properties", "qos", "retained", "size", "topic")
+    __slots__ = ("defect", "duplicate", "id", "payload", "properties", "qos", "received", "retained", "size", "topic")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Message:
         properties: Properties | None = None,
         size: int | None = None,
         defect: str | None = None,
+        received: float = 0.0,
     ) -> None:
         self.topic = topic
         self.payload = payload
@@ -58,6 +60,7 @@ class Message:
         self.properties = properties
         self.size = len(payload) if size is None else size
         self.defect = defect
+        self.received = received
 
     def __repr__(self) -> str:
         return f"<Message {self.id} topic={self.topic[:80]!r} size={self.size} qos={self.qos} defect={self.defect}>"

@@ -18,6 +18,17 @@ class Refused(NamedTuple):
     error: DeliveryError
 
 
+class Outcome(NamedTuple):
+    """What became of the events of one `send`: delivered, except for these.
+
+    spooled: kept on the disk instead, to be delivered from there. dropped: given up, as configured for a full disk.
+    """
+
+    refused: Sequence[Refused] = ()
+    spooled: Sequence[Encoded] = ()
+    dropped: Sequence[Encoded] = ()
+
+
 class Source(Protocol):
     """Where messages come from."""
 
@@ -34,12 +45,11 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where events go."""
 
-    async def send(self, events: Sequence[Encoded]) -> Future[list[Refused]]:
+    async def send(self, events: Sequence[Encoded]) -> Future[Outcome]:
         """Take events, in order; wait while the window is full.
 
-        Returns a future that is done once every event is durable or refused for good; its result lists the refused
-        ones, usually none. What may pass with time (no connection, no stream, a full stream, no answer) is tried
-        again inside, under the same id, until the sink is closed, which cancels the future. Cancelling `send` itself
-        takes nothing.
+        Returns a future that is done once every event is durable or refused for good. What may pass with time (no
+        connection, no stream, a full stream, no answer) is tried again inside, under the same id, until the sink is
+        closed, which cancels the future. Cancelling `send` itself takes nothing.
         """
         ...
