@@ -8,6 +8,8 @@ import re
 import shutil
 import signal
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,9 @@ async def test_the_demo_shows_events_and_ends_with_an_even_balance() -> None:
     assert running_with(folder) == {}
 
 
-async def _start_demo() -> tuple[asyncio.subprocess.Process, str, str]:
-    """Start a demo without an end; return it, what it printed up to the first event, and its folder."""
+@asynccontextmanager
+async def _demo() -> AsyncIterator[tuple[asyncio.subprocess.Process, str, str]]:
+    """Start a demo without an end; gives it, what it printed up to the first event, and its folder."""
     process = await asyncio.create_subprocess_exec(
         *command("demo"),
         stdout=asyncio.subprocess.PIPE,
@@ -60,20 +63,24 @@ async def _start_demo() -> tuple[asyncio.subprocess.Process, str, str]:
     )
     assert process.stdout is not None
     out = ""
-    async with asyncio.timeout(60):
-        while not EVENT.search(out):
-            line = await process.stdout.readline()
-            assert line, out
-            out += line.decode()
-    return process, out, _folder(out)
+    try:
+        async with asyncio.timeout(60):
+            while not EVENT.search(out):
+                line = await process.stdout.readline()
+                assert line, out
+                out += line.decode()
+        yield process, out, _folder(out)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 @pytest.mark.slow
 async def test_ctrl_c_ends_the_demo_early_and_with_its_balance() -> None:
-    process, out, folder = await _start_demo()
-    assert process.stdout is not None
-    process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(60):
+    async with _demo() as (process, out, folder), asyncio.timeout(60):
+        assert process.stdout is not None
+        process.send_signal(signal.SIGINT)
         out += (await process.stdout.read()).decode()
         assert await process.wait() == 0
     sent, pubacked, stored, lost, doubled = _balance(out)
@@ -85,8 +92,7 @@ async def test_ctrl_c_ends_the_demo_early_and_with_its_balance() -> None:
 
 @pytest.mark.slow
 async def test_a_killed_demo_leaves_no_process() -> None:
-    process, _, folder = await _start_demo()
-    process.kill()
-    await eventually(lambda: not running_with(folder), "everything it started is gone", 30)
-    await process.wait()
+    async with _demo() as (process, _, folder):
+        process.kill()
+        await eventually(lambda: not running_with(folder), "everything it started is gone", 30)
     shutil.rmtree(folder)  # a killed process can't

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.app.helpers import BRIDGES, CANARY, faults, gateway_config, load, tidegate
-from tests.support.gateway import GatewayProcess, get
+from tests.support.gateway import GatewayProcess, gateway, get
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
 from tidegate.app.embedded import free_port
@@ -108,7 +109,7 @@ def test_a_configuration_shows_no_secret_of_its_own(tmp_path: Path, section: str
 
 
 @pytest.mark.parametrize("right", [True, False])
-async def test_a_running_gateway_shows_no_secret(tmp_path: Path, right: bool) -> None:
+async def test_a_running_gateway_shows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool) -> None:
     """Neither with a login that is taken, nor with one that is refused, nor with a reload that fails."""
     secret = CANARY if right else f"{CANARY}-wrong"
     auth = f'authorization {{token: "{CANARY}"}}'
@@ -124,18 +125,15 @@ async def test_a_running_gateway_shows_no_secret(tmp_path: Path, right: bool) ->
         (tmp_path / "pw").write_text(secret)
         path = tmp_path / "tidegate.yaml"
         path.write_text(text)
-        running = GatewayProcess(path, http)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("CANARY", secret)
-            await running.start(ready=right)
-        if not right:
-            await eventually(lambda: _refused(running), "the login is refused")
-        shown = [(await get(http, page))[1].decode() for page in ("/metrics", "/-/ready", "/-/healthy", "/nothing")]
-        path.write_text(text.replace("token: '${CANARY}'", f"token: '{CANARY}', password: {CANARY}"))
-        assert running.process is not None
-        running.process.send_signal(1)
-        await eventually(lambda: "reload: " in running.log_text(), "the reload is refused")
-        assert await running.stop() == 0
+        monkeypatch.setenv("CANARY", secret)
+        async with gateway(path, http, ready=right) as running:
+            if not right:
+                await eventually(lambda: _refused(running), "the login is refused")
+            shown = [(await get(http, page))[1].decode() for page in ("/metrics", "/-/ready", "/-/healthy", "/nothing")]
+            path.write_text(text.replace("token: '${CANARY}'", f"token: '{CANARY}', password: {CANARY}"))
+            assert running.process is not None
+            running.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: "reload: " in running.log_text(), "the reload is refused")
         shown.append(running.log_text())
         assert CANARY not in "\n".join(shown)
 

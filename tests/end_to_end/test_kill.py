@@ -25,7 +25,7 @@ async def test_a_message_is_acknowledged_to_the_broker_only_after_its_puback_fro
         async with gateway(config, http, ready=False) as running:
             connection = await broker.connection()
             await connection.accept()
-            await eventually(running.ready, "the gateway is ready")
+            await eventually(running.delivering, "the gateway delivers")
             server.pause()
             for number in range(1, 51):
                 await connection.send(_publish(number))
@@ -44,7 +44,7 @@ async def test_killed_between_pubacks_of_jetstream_and_of_mqtt_it_loses_and_doub
         async with gateway(config, http, ready=False) as running, nats_client(server.port) as client:
             connection = await broker.connection()
             await connection.accept()
-            await eventually(running.ready, "the gateway is ready")
+            await eventually(running.delivering, "the gateway delivers")
             await connection.send(b"".join(map(_publish, range(1, 101))))
             await eventually(lambda: _stored(client, 1), "the stream has something")
             await running.kill()

@@ -68,7 +68,7 @@ class GatewayProcess:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self, *, ready: bool = True) -> None:
-        """Start it, and return once it is ready, or once it listens."""
+        """Start it, and return once it delivers, or once it listens."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tidegate.app.cli", "run", "-c", str(self.config), *self._arguments,
@@ -78,13 +78,18 @@ class GatewayProcess:
 
         async def up() -> bool:
             assert process.returncode is None, f"the gateway ended:\n{self.log_text()[-3000:]}"
-            return await port_open(self.http) and (not ready or await self.ready())
+            return await port_open(self.http) and (not ready or await self.delivering())
 
         await eventually(up, "the gateway is up")
 
     async def ready(self) -> bool:
         """Whether /-/ready says so."""
         return (await get(self.http, "/-/ready"))[0] == 200
+
+    async def delivering(self) -> bool:
+        """Whether it is ready, and NATS takes its messages."""
+        status, body = await get(self.http, "/-/ready")
+        return status == 200 and json.loads(body)["nats_away"] is None
 
     async def problems(self) -> list[str]:
         """Return what /-/ready says is wrong."""

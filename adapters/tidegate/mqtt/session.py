@@ -122,6 +122,12 @@ class Session:
         self._table.close()
 
     @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that keeps this running. Before the context is left only a defect ends it."""
+        assert self._task is not None
+        return self._task
+
+    @property
     def reconnects(self) -> int:
         """Connections after the first."""
         return max(0, self.connects - 1)

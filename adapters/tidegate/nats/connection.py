@@ -98,6 +98,12 @@ class Connection:
         await stop(self._task)
 
     @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that keeps this running. Before the context is left only a defect ends it."""
+        assert self._task is not None
+        return self._task
+
+    @property
     def up(self) -> bool:
         """Whether there is a connection now."""
         return self._ready.is_set()

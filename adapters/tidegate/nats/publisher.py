@@ -115,6 +115,12 @@ class Publisher:
             future.cancel()
 
     @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that keeps this running. Before the context is left only a defect ends it."""
+        assert self._task is not None
+        return self._task
+
+    @property
     def in_flight(self) -> int:
         """Events taken and neither durable nor refused."""
         return len(self._pending)

@@ -71,6 +71,8 @@ class Spool:
 
     Writing is done by one thread: a commit takes all that waits, and nothing is reported before it is on the disk. A
     write that fails, as on a full disk, is tried again until it works, or with `drop_newest` is given up.
+
+    ended: done when the thread has ended, which before the context is left only a defect can cause.
     """
 
     def __init__(self, options: SpoolOptions) -> None:
@@ -82,7 +84,7 @@ class Spool:
         self._left: dict[str, tuple[int, int, float]] = {}
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._file: SpoolFile | None = None
-        self._thread = threading.Thread(target=self._write_all, name="spool", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, name="spool", daemon=True)
         self._stopping = threading.Event()
         self._next_seq = 0
         self.boot = crc32(_boot_id())
@@ -90,6 +92,7 @@ class Spool:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         file = self._file = await asyncio.to_thread(SpoolFile, self.options.path)
         self._next_seq = file.last_seq() + 1
         for name, messages, size, received in file.summary():
@@ -144,6 +147,14 @@ class Spool:
             self.submit(_Call(SpoolFile.shrink, lambda _: None))
 
     # In the writer thread
+
+    def _run_thread(self) -> None:
+        try:
+            self._write_all()
+        except BaseException as error:  # a defect: without this everyone would wait for ever
+            self._tell(partial(self.ended.set_exception, error))
+            raise
+        self._tell(self.ended.cancel)
 
     def _write_all(self) -> None:
         while (work := self._work.get()) is not None:

@@ -78,6 +78,12 @@ class Overflow:
         self._task.cancel()
         await asyncio.wait([self._task])
 
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that keeps this running. Before the context is left only a defect ends it."""
+        assert self._task is not None
+        return self._task
+
     async def send(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome]:
         """See `Sink.send`."""
         async with self._turn:

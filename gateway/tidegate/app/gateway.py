@@ -79,10 +79,12 @@ class Gateway:
 
     @property
     def away(self) -> str | None:
-        """Return why NATS can't be reached now, or None."""
-        if self.connection is None or self.connection.up:
-            return None
-        return self.connection.last_error or "not yet connected"
+        """Return why NATS can't take messages now, so that they go to the spool, or None."""
+        if self.connection is not None and not self.connection.up:
+            return self.connection.last_error or "not yet connected"
+        if self.streams_problem is not None:
+            return f"streams: {self.streams_problem}"
+        return next((f"{name}: {why}" for name, bridge in self.bridges.items() if (why := bridge.sink.blocked)), None)
 
     async def apply(self, config: Config | None) -> None:
         """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
@@ -106,7 +108,9 @@ class Gateway:
             return
         if self.connection is None or self.spool is None:
             self.spool = await self._shared.enter_async_context(Spool(spool_options(config)))
+            self.spool.ended.add_done_callback(self._on_end)
             self.connection = await self._shared.enter_async_context(Connection(nats_options(config)))
+            self.connection.task.add_done_callback(self._on_end)
         self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
         self._streams.add_done_callback(self._on_end)
         for bridge in config.bridges:
@@ -146,7 +150,7 @@ class Gateway:
             await asyncio.wait([self._streams])
             self._streams = None
 
-    def _on_end(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Future[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)

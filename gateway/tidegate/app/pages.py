@@ -26,7 +26,7 @@ def gateway_pages(gateway: Gateway) -> dict[str, Page]:
 
     def ready(_accept: str) -> Response:
         problems = gateway.problems
-        body = orjson.dumps({"ready": not problems, "problems": problems}) + b"\n"
+        body = orjson.dumps({"ready": not problems, "problems": problems, "nats_away": gateway.away}) + b"\n"
         return Response(503 if problems else 200, "application/json", body)
 
     return {"/metrics": metrics, "/-/healthy": healthy, "/-/ready": ready}

@@ -131,7 +131,7 @@ async def running_bridge(
     bridge: c.Bridge,
     connection: Connection,
     spool: Spool,
-    on_end: Callable[[asyncio.Task[None]], None],
+    on_end: Callable[[asyncio.Future[None]], None],
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge. On leaving it takes no more, and waits up to `shutdown_timeout` for what is in flight.
 
@@ -140,6 +140,7 @@ async def running_bridge(
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(connection, bridge.name))
         session = await stack.enter_async_context(Session(session_options(config, bridge), bridge.name))
+        parts: list[Session | Publisher | Overflow] = [publisher, session]
 
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
             return Bridge(name, source, _converter(config, bridge), sink, _dead_letters(config, bridge, dead_sink))
@@ -153,10 +154,13 @@ async def running_bridge(
             queue = spool.queue(bridge.name)
             always = config.spool.mode == "write_through"
             overflow = await stack.enter_async_context(Overflow(publisher, queue, bridge.name, always=always))
+            parts.append(overflow)
             live = new_bridge(bridge.name, session, overflow, overflow)
             drain = new_bridge(f"{bridge.name} from spool", queue, publisher, publisher)
             running = RunningBridge(live, session, publisher, publisher, Spooling(queue, overflow, drain))
             ways = [live, drain]
+        for part in parts:
+            part.task.add_done_callback(on_end)
         tasks = [asyncio.create_task(way.run(), name=f"bridge {way.name}") for way in ways]
         for task in tasks:
             task.add_done_callback(on_end)
