@@ -40,7 +40,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
 
 
 async def _ready(gateway: Gateway) -> None:
-    await eventually(lambda: not gateway.problems, "the gateway is ready")
+    await eventually(lambda: not gateway.problems and gateway.away is None, "the gateway delivers")
 
 
 def _connects(gateway: Gateway) -> dict[str, int]:

@@ -21,6 +21,8 @@ SERIES = {
     "tidegate_messages_filtered_total": {"bridge"},
     "tidegate_messages_in_flight": {"bridge"},
     "tidegate_messages_spooled": {"bridge"},
+    "tidegate_spool_bytes": {"bridge"},
+    "tidegate_spool_damaged_total": set(),
     "tidegate_received_bytes_total": {"bridge"},
     "tidegate_delivered_bytes_total": {"bridge"},
     "tidegate_duplicates_total": {"bridge"},
@@ -74,7 +76,7 @@ async def test_the_series_are_the_documented_ones_and_stay_as_many(tmp_path: Pat
             assert last["tidegate_messages_received_total", (("bridge", "readings"),)] == 2002
             dead = (("bridge", "readings"), ("reason", "decode_failed"))
             assert last["tidegate_messages_dead_lettered_total", dead] == 1001
-            assert last["tidegate_delivery_duration_seconds_count", (("bridge", "readings"),)] == 2002
+            assert last["tidegate_delivery_duration_seconds_count", (("bridge", "readings"),)] == 1001
             assert _unbalanced(last) == 0
 
 
@@ -85,6 +87,7 @@ async def test_a_malformed_topic_is_counted_by_its_reason(tmp_path: Path) -> Non
         async with gateway(config, http, ready=False) as running:
             connection = await broker.connection()
             await connection.accept()
+            await eventually(running.delivering, "it delivers")
             for number, topic in enumerate((b"sensors/a/b/reading", b"sensors/\xff/b/reading", b"sensors/+/b/reading")):
                 await connection.send(publish_packet(topic, b"{}", 1, number + 1, properties=b""))
             assert [await connection.read_packet() for _ in range(3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.support.checker import balance, envelopes, nats_client
 from tests.support.gateway import gateway, write_config
 from tests.support.generator import device

@@ -88,8 +88,12 @@ class GatewayProcess:
 
     async def delivering(self) -> bool:
         """Whether it is ready, and NATS takes its messages."""
-        status, body = await get(self.http, "/-/ready")
-        return status == 200 and json.loads(body)["nats_away"] is None
+        return await self.ready() and await self.nats_away() is None
+
+    async def nats_away(self) -> str | None:
+        """Return what /-/ready says keeps NATS from taking messages."""
+        found: str | None = json.loads((await get(self.http, "/-/ready"))[1])["nats_away"]
+        return found
 
     async def problems(self) -> list[str]:
         """Return what /-/ready says is wrong."""

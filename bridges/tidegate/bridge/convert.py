@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import orjson
-
+from tidegate.bridge.correlation import correlation_id
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.core import (
     Batch,
@@ -14,7 +13,6 @@ from tidegate.core import (
     Mapping,
     Message,
     Plan,
-    Properties,
     decode_topic,
     encode_binary,
     encode_structured,
@@ -27,10 +25,6 @@ MAX_PLANS = 32_768
 
 MAX_PLAN_TOPIC = 512
 """Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
-
-MAX_CORRELATION = 256
-"""Characters that are kept of a correlation id that a device sent."""
-
 
 class Converter:
     """Turns batches into events for one bridge.
@@ -75,9 +69,9 @@ class Converter:
         if message.defect is not None:
             raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
         plan = self._plans.get(message.topic) or self._plan(message.topic)
-        correlation = None if message.properties is None else _correlation(message.properties)
-        if correlation is None and self._correlation_path:
-            correlation = _correlation_at(self._correlation_path, message.payload)
+        correlation = None
+        if message.properties is not None or self._correlation_path:
+            correlation = correlation_id(message, self._correlation_path)
         return self._encode(plan, message, stamp, correlation, self._data, _flags(message))
 
     def _plan(self, raw: bytes) -> Plan:
@@ -109,32 +103,3 @@ def _flags(message: Message) -> Extensions | None:
     if not message.payload:
         flags["emptypayload"] = True
     return flags
-
-
-def _correlation(properties: Properties) -> str | None:
-    """Return the correlation id that the device gave: a user property, else Correlation Data (MQTT 5 §3.3.2.3.6)."""
-    if given := properties.get("correlationid"):
-        return given[:MAX_CORRELATION]
-    if data := properties.correlation_data:
-        return _as_text(data[:MAX_CORRELATION])[:MAX_CORRELATION]
-    return None
-
-
-def _correlation_at(path: tuple[str, ...], payload: bytes) -> str | None:
-    """Return the text or number at a path in a JSON payload, or None. What is wrong with the payload, others say."""
-    try:
-        value = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)[:MAX_CORRELATION] or None
-    return None
-
-
-def _as_text(data: bytes) -> str:
-    """Return binary correlation data as itself where it is printable ASCII, else in hexadecimal."""
-    if data.isascii() and (text := data.decode()).isprintable():
-        return text
-    return data.hex()

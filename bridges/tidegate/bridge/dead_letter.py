@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from base64 import b64encode
-from typing import NamedTuple
+from base64 import b64decode, b64encode
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import orjson
 
-from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Sink, format_time
+from tidegate.bridge.correlation import correlation_id
+from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Properties, Sink, format_time
 
 log = logging.getLogger(__name__)
 
@@ -19,24 +22,34 @@ MAX_KEPT = 512 * 1024
 """Bytes of the payload that a dead letter keeps at first; in base64 that fits NATS's default limit of 1 MiB."""
 
 _MAX_TOPIC = 4096
+"""Bytes of the topic that a dead letter shows as its `subject`; a longer one is whole in `topicbase64`."""
+
+_EMPTY_TOPIC = "(empty)"
 
 
 class Rejected(NamedTuple):
-    """A message that can't be delivered, why, and the step that gave up on it."""
+    """A message that can't be delivered, why, the step that gave up on it, and how often its delivery was tried."""
 
     message: Message
     error: DeliveryError
     stage: str
+    attempts: int = 1
 
 
 class DeadLetters:
-    """Where a bridge puts the messages that can't be delivered. The sink must be durable, whatever the bridge's is."""
+    """Where a bridge puts the messages that can't be delivered. The sink must be durable, whatever the bridge's is.
 
-    def __init__(self, sink: Sink, bridge: str, source: str, subject: str) -> None:
+    correlation_path: as for `Converter`.
+    """
+
+    def __init__(
+        self, sink: Sink, bridge: str, source: str, subject: str, correlation_path: tuple[str, ...] = ()
+    ) -> None:
         self._sink = sink
         self._bridge = bridge
         self._source = source
         self._subject = subject
+        self._correlation_path = correlation_path
 
     async def store(self, rejected: list[Rejected]) -> Outcome:
         """Return once a dead letter for each is durable, or the message itself is in the spool to be rejected again
@@ -68,37 +81,98 @@ class DeadLetters:
         """Return the event that says which message could not be delivered and why.
 
         The original payload is `data_base64`, byte for byte. Extension attributes: `reason` (one word), `detail`,
-        `stage`, `bridge`, `size` (of the payload as sent), `truncated` where not all of it was kept, `topicbase64`
-        where the topic is not text. Its id is the message's, so that a redelivery is stored once.
+        `stage`, `bridge`, `size` (of the payload as sent), `attempts`, `qos`; `topicbase64` where the topic is not text
+        or too long for `subject`; `retained`, `defect` and `properties` (MQTT 5's, as JSON) where the message has them;
+        `truncated` where not all of it was kept. Its id is the message's, so that a redelivery is stored once.
         """
-        message, error, stage = rejected
+        message, error, stage, attempts = rejected
         stamp = format_time(message.received)
         payload = message.payload[:kept]
-        topic, is_text = _as_text(message.topic[:_MAX_TOPIC])
+        topic = message.topic[: max(_MAX_TOPIC, kept)]
+        subject, is_text = _as_text(topic[:_MAX_TOPIC])
+        properties = _properties_text(message.properties)
         document: dict[str, str | int | bool] = {
             "specversion": "1.0",
             "id": message.id,
             "source": self._source,
             "type": DEAD_LETTER_TYPE,
-            "subject": topic or "(empty)",
+            "subject": subject or _EMPTY_TOPIC,
             "time": stamp,
             "recordedtime": stamp,
-            "correlationid": message.id,
+            "correlationid": correlation_id(message, self._correlation_path) or message.id,
             "reason": error.reason,
             "detail": error.detail,
             "stage": stage,
             "bridge": self._bridge,
             "size": message.size,
+            "attempts": attempts,
+            "qos": message.qos,
         }
-        if not is_text:
-            document["topicbase64"] = b64encode(message.topic[:_MAX_TOPIC]).decode()
-        if len(payload) < message.size:
+        if not is_text or len(topic) > _MAX_TOPIC or subject == _EMPTY_TOPIC:
+            document["topicbase64"] = b64encode(topic).decode()
+        if message.retained:
+            document["retained"] = True
+        if message.defect is not None:
+            document["defect"] = message.defect
+        if fits := len(properties) <= kept // 8:
+            document |= {"properties": properties} if properties else {}
+        if len(payload) < message.size or len(topic) < len(message.topic) or (properties and not fits):
             document["truncated"] = True
         if payload:
             document["datacontenttype"] = "application/octet-stream"
             document["data_base64"] = b64encode(payload).decode()
         headers = {"Nats-Msg-Id": message.id, "Content-Type": "application/cloudevents+json"}
         return Encoded(message.id, self._subject, headers, orjson.dumps(document), message)
+
+
+def topic_of(letter: dict[str, Any]) -> bytes:
+    """Return the topic of the message that a dead letter, as a JSON document, holds. Raises as `message_of` does."""
+    if "topicbase64" in letter:
+        return b64decode(letter["topicbase64"])
+    return b"" if letter["subject"] == _EMPTY_TOPIC else str(letter["subject"]).encode()
+
+
+def message_of(letter: dict[str, Any]) -> Message:
+    """Return the message that a dead letter holds. Raises ValueError, KeyError or TypeError if it is not one of ours."""
+    return Message(
+        topic_of(letter),
+        b64decode(letter.get("data_base64", "")),
+        letter["id"],
+        letter.get("qos", 0),
+        letter.get("retained", False),
+        False,
+        _read_properties(letter.get("properties")),
+        letter["size"],
+        letter.get("defect"),
+        datetime.fromisoformat(letter["recordedtime"]).timestamp(),
+    )
+
+
+def _properties_text(properties: Properties | None) -> str:
+    """Return properties as JSON in ASCII, or nothing for none."""
+    if properties is None:
+        return ""
+    data = properties.correlation_data
+    found = {
+        "content_type": properties.content_type,
+        "correlation_data": None if data is None else b64encode(data).decode(),
+        "response_topic": properties.response_topic,
+        "user": properties.user or None,
+    }
+    return json.dumps({name: value for name, value in found.items() if value is not None})
+
+
+def _read_properties(text: str | None) -> Properties | None:
+    if not text:
+        return None
+    found = json.loads(text)
+    data = found.get("correlation_data")
+    return Properties(
+        found.get("content_type"),
+        None if data is None else b64decode(data),
+        found.get("response_topic"),
+        tuple((name, value) for name, value in found.get("user", ())),
+    )
 
 
 def _as_text(raw: bytes) -> tuple[str, bool]:

@@ -143,7 +143,7 @@ async def running_bridge(
         parts: list[Session | Publisher | Overflow] = [publisher, session]
 
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
-            return Bridge(name, source, _converter(config, bridge), sink, _dead_letters(config, bridge, dead_sink))
+            return Bridge(name, source, new_converter(config, bridge), sink, _dead_letters(config, bridge, dead_sink))
 
         if bridge.deliver == "core":
             sink = CorePublisher(connection)
@@ -170,15 +170,19 @@ async def running_bridge(
             await _drain(ways, tasks, config.shutdown_timeout)
 
 
-def _converter(config: c.Config, bridge: c.Bridge) -> Converter:
-    path = tuple(bridge.correlation.split(".")) if bridge.correlation else ()
-    data = DECODERS[bridge.decode]
+def new_converter(config: c.Config, bridge: c.Bridge) -> Converter:
+    """Return what makes events of a bridge's messages."""
+    path, data = _correlation_path(bridge), DECODERS[bridge.decode]
     return Converter(bridge.mapping(), data, config.source(bridge.name), bridge.type, bridge.mode, path)
+
+
+def _correlation_path(bridge: c.Bridge) -> tuple[str, ...]:
+    return tuple(bridge.correlation.split(".")) if bridge.correlation else ()
 
 
 def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink) -> DeadLetters:
     subject = config.dead_letters.subject_for(bridge.name)
-    return DeadLetters(sink, bridge.name, config.source(bridge.name), subject)
+    return DeadLetters(sink, bridge.name, config.source(bridge.name), subject, _correlation_path(bridge))
 
 
 async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], timeout: float) -> None:
