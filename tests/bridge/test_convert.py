@@ -10,7 +10,8 @@ import pytest
 
 from tests.bridge.messages import convert_all, converted, converter, document, message, properties, refused
 from tidegate.bridge import Converter
-from tidegate.bridge.convert import MAX_CORRELATION, MAX_PLANS
+from tidegate.bridge.convert import MAX_PLANS
+from tidegate.bridge.correlation import MAX_CORRELATION
 from tidegate.core import Envelope, Message, Properties
 
 

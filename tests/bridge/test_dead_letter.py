@@ -54,8 +54,7 @@ async def test_a_dead_letter_says_which_message_why_where_and_when() -> None:
         "specversion": "1.0", "id": some.id, "source": "urn:tidegate:test:b", "type": DEAD_LETTER_TYPE,
         "subject": "hall/d1", "time": stamp, "recordedtime": stamp, "correlationid": some.id,
         "reason": "decode_failed", "detail": "because of decode_failed", "stage": "convert", "bridge": "b", "size": 5,
-        "attempts": 1, "qos": 0,
-        "datacontenttype": "application/octet-stream", "data_base64": "e3Rvcm4=",
+        "attempts": 1, "qos": 0, "datacontenttype": "application/octet-stream", "data_base64": "e3Rvcm4=",
     }  # fmt: skip
     (event,) = sink.stored.values()
     assert event.id == event.headers["Nats-Msg-Id"] == some.id

@@ -12,7 +12,7 @@ from tests.support.wait import eventually
 
 
 async def test_f6_an_outage_of_nats_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
-    """MQTT goes on being acknowledged; when NATS is back the backlog drains first, and live messages do not overtake."""
+    """MQTT goes on being acknowledged; then the backlog drains first, and live messages do not overtake it."""
     async with any_broker(tmp_path / "mqtt") as port, nats_server(tmp_path / "nats") as server:
         config, http = write_config(tmp_path, port, server.port)
         async with gateway(config, http) as running, device(port) as sensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -113,6 +114,8 @@ def _map_file(path: Path) -> mmap.mmap:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.truncate(_SIZE)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and not a signal when a page is first written
+            os.posix_fallocate(file.fileno(), 0, _SIZE)
         return mmap.mmap(file.fileno(), _SIZE)
 
 

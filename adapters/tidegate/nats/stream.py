@@ -72,6 +72,30 @@ async def ensure_stream(client: Client, spec: StreamSpec) -> None:
     log.info("nats: stream %s updated: %s", spec.name, ", ".join(changes))
 
 
+async def find_stream(client: Client, subject: str) -> StreamSpec | None:
+    """Return the stream that stores a subject or subject filter, as the server has it; None if there is none.
+
+    Raises nats.errors.Error where the server can't be asked.
+    """
+    jetstream = client.jetstream()
+    try:
+        name = await jetstream.find_stream_name_by_subject(subject)
+    except nats.js.errors.NotFoundError:
+        return None
+    config = (await jetstream.stream_info(name)).config
+    return StreamSpec(
+        name=name,
+        subjects=tuple(config.subjects or ()),
+        retention=str(getattr(config.retention, "value", config.retention)),  # type: ignore[arg-type]
+        discard=str(getattr(config.discard, "value", config.discard)),  # type: ignore[arg-type]
+        storage=str(getattr(config.storage, "value", config.storage)),  # type: ignore[arg-type]
+        max_age=config.max_age or None,
+        max_bytes=config.max_bytes if (config.max_bytes or 0) > 0 else None,
+        replicas=config.num_replicas or 1,
+        duplicate_window=config.duplicate_window or 0.0,
+    )
+
+
 async def _create(client: Client, spec: StreamSpec) -> None:
     config = StreamConfig(
         name=spec.name, retention=RetentionPolicy(spec.retention), storage=StorageType(spec.storage)

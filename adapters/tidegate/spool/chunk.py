@@ -15,6 +15,9 @@ _CHECK = Struct("<I")
 CHECK_SIZE = _CHECK.size
 _RECORD = Struct("<36sBdQHIIB")  # id, flags, received, size; lengths of topic, payload, properties and defect
 
+MESSAGE_OVERHEAD = _RECORD.size + 64
+"""Bytes that a message takes besides its payload: its record, and a topic of usual length."""
+
 
 class DamagedChunkError(Exception):
     """A chunk is not what was written."""

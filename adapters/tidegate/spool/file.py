@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ from tidegate.core import TidegateError
 from tidegate.spool.chunk import DamagedChunkError, decode_chunk
 
 log = logging.getLogger(__name__)
+
+_RESERVE = 1024 * 1024
+"""Bytes of the disk that new messages leave free, so that old ones can still be deleted: that is written too."""
+
+_SMALL = 1024 * 1024
+"""A file that is no larger is not made smaller: it would only grow again."""
 
 _APPLICATION_ID = 0x54494445  # "TIDE"
 _SCHEMA = """
@@ -38,8 +45,19 @@ CREATE TABLE IF NOT EXISTS tally (queue TEXT PRIMARY KEY, messages INTEGER NOT N
 _SELECT = "SELECT seq, queue, messages, received, written, boot, body FROM chunk"
 
 
+_SOUND = (
+    "(typeof(queue) = 'text' AND typeof(messages) = 'integer' AND messages > 0 AND typeof(received) = 'real'"
+    " AND typeof(written) = 'real' AND typeof(boot) = 'integer' AND typeof(body) = 'blob')"
+)
+"""SQLite has no checksums: values of the wrong kind are how it shows that it reads what was never written."""
+
+
 class SpoolError(TidegateError):
     """The spool can't be used."""
+
+
+class DiskFullError(sqlite3.OperationalError):
+    """New messages would take the last of the disk."""
 
 
 class Row(NamedTuple):
@@ -84,8 +102,10 @@ class SpoolFile:
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
-            database.executemany("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             database.executemany("DELETE FROM chunk WHERE seq = ?", [(seq,) for _, seq, _ in delete])
+            if rows:
+                self._check_room(sum(len(row.body) for row in rows))
+            database.executemany("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             changes = [(row.queue, row.messages) for row in rows]
             changes += [(queue, -messages) for queue, _, messages in delete]
             database.executemany(
@@ -125,15 +145,34 @@ class SpoolFile:
 
     def shrink(self) -> None:
         """Give the space of deleted chunks back to the disk. Cheap while the spool is empty."""
-        self._database.execute("VACUUM")
-        self.checkpoint()
+        if self._bytes("page_count") + _size(self._log) > _SMALL:
+            self._database.execute("VACUUM")
+            self.checkpoint()
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    def _bytes(self, pages: str) -> int:
+        """Return what one of SQLite's page counts is in bytes."""
+        count, size = (self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in (pages, "page_size"))
+        return int(count * size)
+
+    def _check_room(self, size: int) -> None:
+        """Raise an error unless rows of that size fit, in the log and from there in the file, and leave the reserve."""
+        disk = os.statvfs(self.path)
+        growth = max(0, size + _size(self._log) - self._bytes("freelist_count"))
+        if disk.f_bavail * disk.f_frsize < size + growth + _RESERVE:
+            raise DiskFullError("the disk is full")
 
     def _open(self) -> sqlite3.Connection:
         """Open the file, or set it aside where it is damaged or not ours, and save from it what is whole."""
+        if not _size(self.path) and _size(self._log):  # SQLite would delete the log
+            return self._salvage("the file is empty, though its log is not")
         try:
             database = _connect(self.path)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not _is_damage(error, self.path):
                 raise SpoolError(f"spool {self.path}: {error}") from error
             return self._salvage(str(error))
         if problem := _problem(database):
@@ -143,10 +182,13 @@ class SpoolFile:
 
     def _salvage(self, problem: str) -> sqlite3.Connection:
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
-        self._database = database = _connect(self.path)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
+            self._database = database = _connect(self.path)
+        except (OSError, sqlite3.Error) as error:
+            raise SpoolError(f"spool {self.path} is damaged ({problem}), and can't be set aside: {error}") from error
         expected, saved = _tally(aside), 0
         for row in _rows(aside):
             self.write([row], [])
@@ -183,6 +225,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = OFF")  # some builds write zeros over all that is deleted
         database.execute("PRAGMA temp_store = MEMORY")
         database.execute("PRAGMA cache_size = -2048")
         version = database.execute("PRAGMA application_id").fetchone()[0]
@@ -197,17 +240,54 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file itself is wrong, rather than the folder, its rights or its disk."""
-    return not isinstance(error, sqlite3.OperationalError)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether it is the disk that has no room."""
+    return isinstance(error, DiskFullError) or _code(error) == sqlite3.SQLITE_FULL
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's own number for an error, without its details; None where the error is not from SQLite."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+_SURROUNDINGS = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+    )
+)
+"""Errors of the folder, its rights or its disk."""
+
+
+def _is_damage(error: sqlite3.DatabaseError, path: Path) -> bool:
+    """Whether the file itself is wrong, rather than what is around it."""
+    code = _code(error)
+    if code == sqlite3.SQLITE_READONLY:  # damage looks so too: a file that claims a format of the future
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code not in _SURROUNDINGS
 
 
 def _problem(database: sqlite3.Connection) -> str | None:
     try:
-        found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        found = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        odd = database.execute(f"SELECT count(*) FROM chunk WHERE NOT {_SOUND}").fetchone()[0]
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if found == "ok" else str(found)
+    if found != "ok":
+        return str(found)
+    return f"{odd} chunks are not what was written" if odd else None
 
 
 def _tally(path: Path) -> int:
@@ -215,7 +295,7 @@ def _tally(path: Path) -> int:
     with suppress(sqlite3.Error):
         database = sqlite3.connect(path)
         try:
-            return int(database.execute("SELECT sum(messages) FROM tally").fetchone()[0] or 0)
+            return int(database.execute("SELECT CAST(sum(messages) AS INTEGER) FROM tally").fetchone()[0] or 0)
         finally:
             database.close()
     return 0
@@ -228,7 +308,9 @@ def _rows(path: Path) -> Iterator[Row]:
         with suppress(sqlite3.Error):
             database = sqlite3.connect(path)
             try:
-                for row in map(Row._make, database.execute(f"{_SELECT} NOT INDEXED ORDER BY seq {order}")):
+                for row in map(
+                    Row._make, database.execute(f"{_SELECT} NOT INDEXED WHERE {_SOUND} ORDER BY seq {order}")
+                ):
                     if row.seq not in seen and _is_whole(row):
                         seen.add(row.seq)
                         yield row

@@ -19,7 +19,7 @@ from zlib import crc32
 
 from tidegate.core import Batch, Message
 from tidegate.spool.chunk import CHECK_SIZE, DamagedChunkError, decode_chunk, encode_chunk, encode_records
-from tidegate.spool.file import Row, SpoolError, SpoolFile
+from tidegate.spool.file import Row, SpoolError, SpoolFile, is_full
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,8 @@ class Spool:
     """Use as `async with`. Raises SpoolError where the file can't be had.
 
     Writing is done by one thread: a commit takes all that waits, and nothing is reported before it is on the disk. A
-    write that fails, as on a full disk, is tried again until it works, or with `drop_newest` is given up.
+    write that fails, as on a full disk, is tried again until it works, while reading and deleting go on and make room;
+    with `drop_oldest` a full disk makes room too, and with `drop_newest` the write is given up.
 
     ended: done when the thread has ended, which before the context is left only a defect can cause.
     """
@@ -85,7 +86,8 @@ class Spool:
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._file: SpoolFile | None = None
         self._thread = threading.Thread(target=self._run_thread, name="spool", daemon=True)
-        self._stopping = threading.Event()
+        self._dropping: asyncio.Task[None] | None = None
+        self._nothing_to_drop = threading.Event()
         self._next_seq = 0
         self.boot = crc32(_boot_id())
         self.opened = time.monotonic()
@@ -102,7 +104,9 @@ class Spool:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._stopping.set()
+        if self._dropping is not None:
+            self._dropping.cancel()
+            await asyncio.wait([self._dropping])
         self._work.put(None)
         await asyncio.to_thread(self._thread.join)
         assert self._file is not None
@@ -157,16 +161,24 @@ class Spool:
         self._tell(self.ended.cancel)
 
     def _write_all(self) -> None:
-        while (work := self._work.get()) is not None:
-            together = [work]
-            with contextlib.suppress(queue.Empty):
-                while (more := self._work.get_nowait()) is not None:
-                    together.append(more)
-                self._work.put(None)
-            self._commit([one for one in together if not isinstance(one, _Call)])
+        unwritten: list[_Append | _Delete] = []
+        while True:
+            together = self._take(_RETRY_SECONDS if unwritten else None)
+            unwritten = self._commit(unwritten + [one for one in together if isinstance(one, _Append | _Delete)])
             for call in together:
                 if isinstance(call, _Call):
                     self._run(call)
+            if None in together:
+                return
+
+    def _take(self, timeout: float | None) -> list[_Work | None]:
+        """Return all the work that waits; None, which ends it, is the last."""
+        together: list[_Work | None] = []
+        with contextlib.suppress(queue.Empty):
+            together.append(self._work.get(timeout=timeout))
+            while together[-1] is not None:
+                together.append(self._work.get_nowait())
+        return together
 
     def _run(self, call: _Call) -> None:
         assert self._file is not None
@@ -176,30 +188,52 @@ class Spool:
             result = error
         self._tell(lambda: call.done(result))
 
-    def _commit(self, work: Sequence[_Append | _Delete]) -> None:
-        """Write rows until it works, the gateway stops, or they are given up; then tell."""
-        assert self._file is not None
+    def _commit(self, work: Sequence[_Append | _Delete]) -> list[_Append | _Delete]:
+        """Write what waits, and tell. Return what could not be written and is to be tried again."""
         if not work:
-            return
-        rows = list(self._rows([one for one in work if isinstance(one, _Append)]))
-        deletes = [(one.queue, seq, count) for one in work if isinstance(one, _Delete) for seq, count in one.chunks]
-        stored = True
-        while True:
+            return []
+        appends = [one for one in work if isinstance(one, _Append)]
+        deletes = [one for one in work if isinstance(one, _Delete)]
+        problem = self._write(appends, deletes)
+        if problem is None:
+            self._tell(partial(self._note, None))
+            self._tell_written(appends, stored=True)
+            return []
+        self._tell(partial(self._note, str(problem)))
+        if appends and self._write([], deletes) is None:  # to delete takes less room, and makes some
+            deletes = []
+        if appends and self._gives_up(appends[0].queue, problem):
+            self._tell_written(appends, stored=False)
+            appends = []
+        return [*deletes, *appends]
+
+    def _write(self, appends: Sequence[_Append], deletes: Sequence[_Delete]) -> sqlite3.Error | None:
+        """Write once, and again after the log was emptied, which can make room; return what went wrong."""
+        assert self._file is not None
+        gone = [(one.queue, seq, count) for one in deletes for seq, count in one.chunks]
+        problem: sqlite3.Error | None = None
+        for _ in range(2):
             try:
-                self._file.write(rows, deletes)
-                break
+                self._file.write(list(self._rows(appends)), gone)
             except sqlite3.Error as error:
-                self._tell(partial(self._note, str(error)))
-                if rows and self.options.when_full == "drop_newest":
-                    rows, stored = [], False
-                    continue
+                problem = error
                 with contextlib.suppress(sqlite3.Error):
                     self._file.checkpoint()
-                if self._stopping.wait(_RETRY_SECONDS):
-                    return
-        self._tell(lambda: self._note(None))
-        appended = [one.written for one in work if isinstance(one, _Append)]
-        self._tell(lambda: [written(stored) for written in appended])
+            else:
+                return None
+        return problem
+
+    def _gives_up(self, name: str, problem: sqlite3.Error) -> bool:
+        """Whether what can't be written to a queue shall be given up now. Older messages may be, instead."""
+        if self.options.when_full == "drop_oldest" and is_full(problem):
+            if self._nothing_to_drop.is_set():
+                self._nothing_to_drop.clear()
+                return True
+            self._tell(partial(self._drop_oldest, name))
+        return self.options.when_full == "drop_newest"
+
+    def _tell_written(self, appends: Sequence[_Append], *, stored: bool) -> None:
+        self._tell(lambda: [append.written(stored) for append in appends])
 
     def _rows(self, appends: Sequence[_Append]) -> Iterable[Row]:
         """Join what waits for one queue into chunks of a good size."""
@@ -232,12 +266,21 @@ class Spool:
             log.info("spool: %s: writing works again", self.options.path)
         self.problem = problem
 
+    def _drop_oldest(self, name: str) -> None:
+        if self._dropping is None or self._dropping.done():
+            self._dropping = self._loop.create_task(self._drop_from(self._queues[name]), name="spool drop oldest")
+
+    async def _drop_from(self, dropping: SpoolQueue) -> None:
+        with contextlib.suppress(SpoolError):  # can't be read now: this is asked again
+            if not await dropping.drop_oldest():
+                self._nothing_to_drop.set()
+
 
 class SpoolQueue:
     """The messages of one bridge on the disk: a `Source`, and where they are put.
 
     messages: how many are here and not settled, those on their way to the disk too. found: how many were here when
-    the present user began. dropped: messages given up since then, by reason.
+    the present user began. dropped: messages given up since then, by reason; not those that `append` turned away.
     """
 
     def __init__(self, spool: Spool, name: str, messages: int, size: int, oldest: float) -> None:
@@ -283,7 +326,6 @@ class SpoolQueue:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         async with self._turn:
             if not await self._make_room(len(records)):
-                self.dropped["spool_full"] += len(messages)
                 future.set_result(0)
                 return future
         if not self.messages:
@@ -299,7 +341,6 @@ class SpoolQueue:
                 self.messages -= len(messages)
                 self.bytes -= len(records)
                 self._spool.freed(len(records))
-                self.dropped["spool_full"] += len(messages)
             if not future.done():
                 future.set_result(len(messages) if stored else 0)
 
@@ -312,7 +353,11 @@ class SpoolQueue:
             await self._readable.wait()
             self._readable.clear()
             cursor = self._cursor
-            rows = await self._read(READ_BYTES)
+            try:
+                rows = await self._read(READ_BYTES)
+            except asyncio.CancelledError:
+                self._readable.set()
+                raise
             if rows:
                 self._readable.set()  # there may be more
             if not rows or cursor != self._cursor:  # or the oldest were given up meanwhile
@@ -366,14 +411,14 @@ class SpoolQueue:
             if spool.options.when_full == "drop_newest":
                 return False
             if spool.options.when_full == "drop_oldest":
-                if not await self._drop_oldest():
+                if not await self.drop_oldest():
                     return False
                 continue
             spool.room.clear()
             await spool.room.wait()
         return True
 
-    async def _drop_oldest(self) -> bool:
+    async def drop_oldest(self) -> bool:
         """Give up the oldest chunk that is not on its way; return False if there is none."""
         cursor = self._cursor
         rows = await self._read(1)

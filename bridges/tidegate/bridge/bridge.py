@@ -99,9 +99,9 @@ class Bridge:
         counters.delivered += len(delivered)
         counters.delivered_bytes += sum([len(event.body) for event in delivered])
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
-        for message, error, _ in rejected:
-            if message.id not in not_dead:
-                counters.dead_lettered[error.reason] += 1
+        for one in rejected:
+            if one.message.id not in not_dead:
+                counters.dead_lettered[one.error.reason] += 1
         counters.spooled += len(outcome.spooled) + len(buried.spooled)
         if dropped := len(outcome.dropped) + len(buried.dropped):
             counters.dropped["spool_full"] += dropped

@@ -26,6 +26,7 @@ MAX_PLANS = 32_768
 MAX_PLAN_TOPIC = 512
 """Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
 
+
 class Converter:
     """Turns batches into events for one bridge.
 

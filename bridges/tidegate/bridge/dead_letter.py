@@ -133,7 +133,7 @@ def topic_of(letter: dict[str, Any]) -> bytes:
 
 
 def message_of(letter: dict[str, Any]) -> Message:
-    """Return the message that a dead letter holds. Raises ValueError, KeyError or TypeError if it is not one of ours."""
+    """Return the message that a dead letter holds. Raises ValueError, KeyError or TypeError if it is not whole."""
     return Message(
         topic_of(letter),
         b64decode(letter.get("data_base64", "")),

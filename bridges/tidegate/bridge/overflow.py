@@ -129,8 +129,8 @@ class Overflow:
         if not events:
             outcome.set_result(Outcome(refused))
             return
-        self.stored += len(events)
         written = await self._store.append([event.message for event in events])
+        self.stored += len(events)
 
         def done(written: asyncio.Future[int]) -> None:
             if written.cancelled() or outcome.done():

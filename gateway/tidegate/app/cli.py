@@ -16,9 +16,10 @@ import orjson
 from tidegate.app.config import Config
 from tidegate.app.config_file import load_config
 from tidegate.app.log import configure_logging
-from tidegate.app.quantity import parse_duration
+from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.app.run import run
 from tidegate.core import ConfigError, TidegateError
+from tidegate.spool import MESSAGE_OVERHEAD
 
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 78
@@ -56,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="check a configuration file", description="Check FILE, without connecting."
     )
     command.add_argument("config", type=Path, metavar="FILE")
+    command.add_argument("--rate", type=_rate, metavar="N", help="messages a second, to see how long the spool lasts")
+    command.add_argument("--size", type=_size, default=256, metavar="SIZE", help="of a message (default 256B)")
     command.set_defaults(command=_check)
 
     command = commands.add_parser(
@@ -68,14 +71,72 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--rate", type=_rate, default=100, metavar="N", help="messages a second (default 100)")
     command.set_defaults(command=_demo)
 
+    _add_dlq(commands)
+
     command = commands.add_parser("schema", help="print the JSON Schema of the configuration")
     command.set_defaults(command=_schema)
     return parser
 
 
+def _add_dlq(commands: Any) -> None:
+    """The commands about dead letters."""
+    dlq = commands.add_parser(
+        "dlq",
+        help="look at dead letters, send them again, delete them",
+        description="Dead letters: messages that were set aside. Each command takes -c FILE, and --help.",
+    )
+    dlq_commands = dlq.add_subparsers(required=True, metavar="ls|show|replay|purge")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    filters = argparse.ArgumentParser(add_help=False)
+    filters.add_argument("--bridge", metavar="NAME", help="only those of this bridge")
+    filters.add_argument("--reason", metavar="WORD", help="only those with this reason")
+    filters.add_argument("--older-than", type=_duration, metavar="TIME", help="only those set aside so long ago, as 1d")
+    filters.add_argument("--newer-than", type=_duration, metavar="TIME", help="only those set aside since, as 1h")
+
+    def add(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = dlq_commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[common, *parents]
+        )
+        command.set_defaults(command=_dlq, dlq=name)
+        return command
+
+    command = add("ls", "list them, newest last", filters)
+    command.add_argument("--json", action="store_true", help="one JSON object a line")
+    command.add_argument("--limit", type=_count, metavar="N", help="only the newest N")
+    command = add("show", "print one, with its payload as text or as a hex dump")
+    command.add_argument("sequence", type=_count, metavar="SEQ", help="its number, as ls shows it")
+    command.add_argument("--raw", action="store_true", help="write the payload's bytes alone")
+    command = add("replay", "send them again as their bridges are configured now; what fails again stays", filters)
+    command.add_argument("sequences", type=_count, nargs="*", metavar="SEQ", help="only these")
+    command = add("purge", "delete them for good", filters)
+    command.add_argument("sequences", type=_count, nargs="*", metavar="SEQ", help="only these")
+    command.add_argument("--yes", action="store_true", help="do it; without this, only say how many there are")
+
+
+def _dlq(options: argparse.Namespace) -> int:
+    from tidegate.app import dlq
+
+    commands = {"ls": dlq.ls, "show": dlq.show, "replay": dlq.replay, "purge": dlq.purge}
+    return int(_drive(commands[options.dlq](load_config(options.config), options)))
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) < 1 << 63:
+        raise argparse.ArgumentTypeError("should be a number, 1 or more")
+    return int(text[:20])
+
+
 def _duration(text: str) -> float:
     try:
         return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -101,7 +162,19 @@ def _check(options: argparse.Namespace) -> int:
         print(
             f"  {bridge.name}: {mapping.topic_filter} (QoS {bridge.qos}) -> {mapping.subject_filter} ({bridge.deliver})"
         )
+    if options.rate is not None:
+        print(f"  spool: {_endurance(config, options.rate, options.size)}")
     return 0
+
+
+def _endurance(config: Config, rate: int, size: int) -> str:
+    """Say how long the spool lasts while NATS is away."""
+    spool = config.spool
+    seconds = spool.max_bytes / (rate * (size + MESSAGE_OVERHEAD))
+    end = "max_bytes"
+    if spool.max_age is not None and spool.max_age < seconds:
+        seconds, end = spool.max_age, "max_age"
+    return f"lasts {seconds / 3600:.1f} hours at {rate} messages of {size} bytes a second; then {end} is reached"
 
 
 def _demo(options: argparse.Namespace) -> int:

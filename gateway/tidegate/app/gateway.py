@@ -12,6 +12,7 @@ from tidegate.app.http import HttpServer, Page
 from tidegate.app.running import (
     RunningBridge,
     ensure_streams,
+    log_guarantees,
     nats_options,
     running_bridge,
     spool_options,
@@ -143,6 +144,7 @@ class Gateway:
         else:
             self.streams_problem = None
             self._streams_stood = True
+            await log_guarantees(connection, config)
 
     async def _stop_streams(self) -> None:
         if self._streams is not None:

@@ -17,6 +17,7 @@ import nats.errors
 from pydantic import SecretStr
 
 from tidegate.app import config as c
+from tidegate.app.guarantee import guarantee
 from tidegate.app.tls import client_context
 from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters, Overflow
 from tidegate.core import Histogram, Sink, Source
@@ -31,6 +32,7 @@ from tidegate.nats import (
     StreamSpec,
     TlsContext,
     ensure_stream,
+    find_stream,
 )
 from tidegate.spool import Spool, SpoolOptions, SpoolQueue
 
@@ -297,6 +299,20 @@ def stream_specs(config: c.Config) -> list[StreamSpec]:
             StreamSpec(name=dead.stream, subjects=(dead.subject_for("*"),), discard="new", max_age=dead.max_age)
         )
     return specs
+
+
+async def log_guarantees(connection: Connection, config: c.Config) -> None:
+    """Say for each bridge what can be relied on, and what weakens it."""
+    for bridge in config.bridges:
+        client = await connection.ready()
+        try:
+            stream = await find_stream(client, bridge.mapping().subject_filter)
+        except (nats.errors.Error, OSError):
+            return  # said again at the next start; nothing depends on it
+        promise, weaknesses = guarantee(config, bridge, stream)
+        log.info("%s: guarantee: %s", bridge.name, promise)
+        for weakness in weaknesses:
+            log.info("%s: weaker: %s", bridge.name, weakness)
 
 
 async def ensure_streams(connection: Connection, specs: list[StreamSpec]) -> None:
