@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from statistics import quantiles
 
@@ -130,12 +131,16 @@ async def _await_ready(process: asyncio.subprocess.Process, port: int) -> None:
 async def _publish(port: int, rate: int, tally: Tally, stop: asyncio.Event, duration: float | None) -> None:
     """Let the sensors publish until it is time to stop, then until each has its last PUBACK."""
     async with asyncio.TaskGroup() as sensors:
-        for number in range(DEVICES):
-            sensors.create_task(_sensor(port, f"s{number + 1}", rate / DEVICES, tally, stop))
+        for device in _devices():
+            sensors.create_task(_sensor(port, device, rate / DEVICES, tally, stop))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration):
                 await stop.wait()
         stop.set()
+
+
+def _devices() -> list[str]:
+    return [f"s{number + 1}" for number in range(DEVICES)]
 
 
 async def _sensor(port: int, device: str, rate: float, tally: Tally, stop: asyncio.Event) -> None:
@@ -162,11 +167,13 @@ async def _sensor(port: int, device: str, rate: float, tally: Tally, stop: async
 
 
 def _listener(tally: Tally) -> Callable[[Msg], Awaitable[None]]:
-    """Return the backend service: it prints a few events a second, and counts all."""
+    """Return the backend service: it counts every event, and prints a few a second, of each sensor in turn."""
     shown = 0.0
+    turn = cycle(_devices())
+    wanted = next(turn)
 
     async def on_event(msg: Msg) -> None:
-        nonlocal shown
+        nonlocal shown, wanted
         event = Envelope.from_nats(msg.headers, msg.data)
         key = (event.data["device"], event.data["seq"])
         now = time.monotonic()
@@ -174,8 +181,8 @@ def _listener(tally: Tally) -> Callable[[Msg], Awaitable[None]]:
         tally.latencies.append(latency)
         tally.seen.add(key)
         tally.progress.set()
-        if now - shown >= 0.25:
-            shown = now
+        if now - shown >= 0.25 and key[0] == wanted:
+            shown, wanted = now, next(turn)
             _say(
                 f"{event.subject} -> {msg.subject}  id {event.id}  correlation {event.correlationid}  "
                 f"{event.data['temperature']} {event.data['unit']}  {latency * 1000:.1f} ms"

@@ -31,7 +31,7 @@ exec 3<&0
 "$@" </dev/null 3<&- & server=$!
 { read _ <&3; kill $server; } >/dev/null 2>&1 & watcher=$!
 wait $server; status=$?
-kill $watcher
+kill $watcher 2>/dev/null
 exit $status
 """
 

@@ -20,7 +20,7 @@ from tidegate.app import config as c
 from tidegate.app.guarantee import guarantee
 from tidegate.app.tls import client_context
 from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters, Overflow
-from tidegate.core import Histogram, Sink, Source
+from tidegate.core import Histogram, Sink, Source, TidegateError
 from tidegate.mqtt import CODECS, Session, SessionOptions
 from tidegate.nats import (
     Connection,
@@ -141,7 +141,7 @@ async def running_bridge(
     """
     async with AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(Publisher(connection, bridge.name))
-        session = await stack.enter_async_context(Session(session_options(config, bridge), bridge.name))
+        session = await stack.enter_async_context(_session(config, bridge))
         parts: list[Session | Publisher | Overflow] = [publisher, session]
 
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
@@ -170,6 +170,18 @@ async def running_bridge(
             yield running
         finally:
             await _drain(ways, tasks, config.shutdown_timeout)
+
+
+class StateError(TidegateError):
+    """The state directory can't be used."""
+
+
+def _session(config: c.Config, bridge: c.Bridge) -> Session:
+    options = session_options(config, bridge)
+    try:
+        return Session(options, bridge.name)
+    except OSError as error:
+        raise StateError(f"state_dir: {options.state_file}: {error.strerror}") from error
 
 
 def new_converter(config: c.Config, bridge: c.Bridge) -> Converter:
