@@ -61,3 +61,12 @@ def test_ids_stay_unique_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatc
     assert len(set(ids)) == len(ids)
     assert {uuid.UUID(text).version for text in ids} == {7}
     assert {uuid.UUID(text).variant for text in ids} == {uuid.RFC_4122}
+
+
+def test_a_stream_of_ids_and_ids_taken_beside_it_are_all_different() -> None:
+    source = IdSource()
+    stream = source.stream()
+    ids = [next(stream) for _ in range(1000)] + source.take(1000) + [next(stream) for _ in range(1000)]
+    assert len(set(ids)) == 3000
+    assert ids[:1000] == sorted(ids[:1000])
+    assert all(uuid.UUID(one).version == 7 for one in ids)

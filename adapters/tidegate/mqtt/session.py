@@ -158,6 +158,7 @@ class Session:
         room = self.options.receive_maximum - self._unsettled
         room_bytes = self.options.max_bytes - self._unsettled_bytes
         received = time.time()
+        ids = self._ids.stream()
         size = 0
         try:
             # With a full window a SUBACK is still read, else a reconnected session would look like one that is not.
@@ -165,7 +166,7 @@ class Session:
                 if not isinstance(packet, Publish):
                     self._control(link, packet)
                 elif self._is_new(link, packet):
-                    messages.append(self._message(packet, acks, received))
+                    messages.append(self._message(packet, next(ids), acks, received))
                     size += len(packet.payload)
                     if len(messages) >= room or size >= room_bytes:
                         break
@@ -202,8 +203,7 @@ class Session:
     def _is_again(self, packet: Publish) -> bool:
         return packet.duplicate and self._table.check(packet.packet_id) == _check(packet)
 
-    def _message(self, packet: Publish, acks: list[tuple[int, int]], received: float) -> Message:
-        event_id = self._ids.take(1)[0]
+    def _message(self, packet: Publish, event_id: str, acks: list[tuple[int, int]], received: float) -> Message:
         if packet.qos:
             acks.append((PUBREC if packet.qos == 2 else PUBACK, packet.packet_id))
             event_id = self._table.identify(packet.packet_id, _check(packet), event_id, duplicate=packet.duplicate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 
 _COUNTER_BITS = 48
 _COUNTER_START_BITS = 47  # leaves room to count up without a carry
@@ -23,6 +24,22 @@ class IdSource:
 
     def take(self, count: int) -> list[str]:
         """Return `count` new ids in ascending order. After the clock jumped back they are still unique."""
+        self._renew(count)
+        first = self._next
+        self._next = first + count
+        prefix = self._prefix
+        return [f"{prefix}{number:012x}" for number in range(first, first + count)]
+
+    def stream(self) -> Iterator[str]:
+        """Yield new ids of this moment in ascending order, as many as one read of a socket may need."""
+        self._renew(1 << 20)
+        prefix = self._prefix
+        while True:
+            number = self._next
+            self._next = number + 1
+            yield f"{prefix}{number:012x}"
+
+    def _renew(self, count: int) -> None:
         millisecond = time.time_ns() // 1_000_000
         if millisecond != self._millisecond or self._next + count >= 1 << _COUNTER_BITS:
             self._millisecond = millisecond
@@ -30,7 +47,3 @@ class IdSource:
             stamp = f"{millisecond & (1 << 48) - 1:012x}"
             self._prefix = f"{stamp[:8]}-{stamp[8:]}-7{noise >> 14:03x}-{0x8000 | noise & 0x3FFF:04x}-"
             self._next = secrets.randbits(_COUNTER_START_BITS)
-        first = self._next
-        self._next = first + count
-        prefix = self._prefix
-        return [f"{prefix}{number:012x}" for number in range(first, first + count)]
