@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test test-fast lint format bench clean
+.PHONY: demo test test-fast lint format bench soak clean
 
 demo: .venv/.demo  ## see it work: make demo ARGS="--for 30s"
 	@$(BIN)/tidegate demo $(ARGS)
@@ -26,6 +26,9 @@ format: .venv/.dev
 
 bench: .venv/.dev mosquitto  ## throughput, CPU and memory on this machine
 	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
+
+soak: .venv/.dev mosquitto  ## random faults and the balance: make soak ARGS="--for 10m --seed 7"
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ async def books(running: GatewayProcess) -> Books:
 
     found = Books(total("received_total"), sum(total(name) for name in _SETTLED), total("in_flight"), total("spooled"))
     assert found.received == found.settled + found.in_flight + found.spooled, found
+    assert min(found) >= 0, found
     return found
 
 
@@ -78,6 +80,15 @@ async def link(running: GatewayProcess, name: str, endpoint: str) -> float:
         value for (found, labels), value in samples.items()
         if found == f"tidegate_{name}" and dict(labels)["endpoint"] == endpoint
     )  # fmt: skip
+
+
+async def stop(running: GatewayProcess, timeout: float) -> int:
+    """Stop a gateway with SIGTERM; return its exit status. One that is not gone by the deadline is killed."""
+    try:
+        return await asyncio.wait_for(running.stop(), timeout)
+    except TimeoutError:
+        await running.kill()
+        raise AssertionError(f"not stopped within {timeout:g} s:\n{running.log_text()[-2000:]}") from None
 
 
 async def verdict(running: GatewayProcess, port: int, sensor: Device, timeout: float = 60.0) -> Balance:

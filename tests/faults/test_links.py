@@ -97,7 +97,7 @@ async def test_f11_a_flapping_uplink_makes_progress_and_leaks_nothing(tmp_path: 
     ):
         config, http = write_config(tmp_path, broker, nats_link.port)
         async with gateway(config, http) as running, device(broker) as sensor:
-            cuts = _cut_times(seconds=11)
+            cuts = _cut_times(seconds=9)
             await _flap(running, nats_link, sensor, cuts[:3])
             before, delivered = resources(running), await running.total("tidegate_messages_delivered_total")
             await _flap(running, nats_link, sensor, cuts[3:])

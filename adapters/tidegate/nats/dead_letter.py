@@ -44,7 +44,8 @@ async def dead_letter_stream(options: NatsOptions, stream: str) -> AsyncIterator
     async with Connection(options) as connection:
         while not connection.up:
             if connection.last_error is not None:
-                raise ConnectError("nats", connection.last_error)
+                endpoint, _, reason = connection.last_error.partition(": ")
+                raise ConnectError(endpoint, reason)
             await asyncio.sleep(_GLANCE)
         yield DeadLetterStream(await connection.ready(), stream)
 

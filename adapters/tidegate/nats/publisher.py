@@ -99,6 +99,8 @@ class Publisher:
         self._inbox = ""
         self._deaf = False
         self._trouble: str | None = None
+        self._careful = False
+        self._probe: int | None = None
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
 
@@ -164,6 +166,7 @@ class Publisher:
         events = [event for number, event in numbered if self._pending.pop(number, None) is not None]
         ticket.left = 0
         self._forget(ticket)
+        self._wake.set()
         return Withdrawn(events, ticket.refused)
 
     def _forget(self, ticket: _Ticket) -> None:
@@ -233,6 +236,8 @@ class Publisher:
     async def _publish_all(self, client: Client, prefix: str) -> None:
         self._trouble = None
         while True:
+            if self._careful:
+                self._careful = not await self._try_oldest(client, prefix)
             while self._unsent and self._trouble is None:
                 await self._publish(client, prefix)
             if self._trouble is not None:
@@ -247,11 +252,35 @@ class Publisher:
             if self._overdue(client):
                 self._fail(f"no PubAck within {self._ack_timeout:g} s")
 
-    async def _publish(self, client: Client, prefix: str) -> None:
-        ticket = self._unsent.popleft()
+    async def _try_oldest(self, client: Client, prefix: str) -> bool:
+        """Publish the oldest event alone; return whether it is finished. Were all published at once while something
+        is just getting right again, some of the younger ones could be taken and the older ones not."""
+        while self._unsent and not self._unsent[0].left:
+            self._unsent.popleft()
+        if not self._unsent:
+            return True
+        ticket = self._unsent[0]
+        number = next(n for n in range(ticket.first, ticket.first + len(ticket.events)) if n in self._pending)
+        self._probe = number
+        await self._publish(client, prefix, only=number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ack_timeout):
+                while number in self._pending and self._trouble is None:
+                    self._wake.clear()
+                    await self._wake.wait()
+        self._probe = None
+        if number in self._pending and self._trouble is None:
+            self._fail(f"no PubAck within {self._ack_timeout:g} s")
+        return self._trouble is None and bool(ticket.left or ticket.future.done())
+
+    async def _publish(self, client: Client, prefix: str, only: int | None = None) -> None:
+        """Publish the oldest ticket, or of it one event alone: then the ticket keeps its place."""
+        ticket = self._unsent[0]
+        if only is None:
+            self._unsent.popleft()
+            self._sent.append(ticket)
         if not ticket.left:
             return
-        self._sent.append(ticket)
         ticket.sent = time.monotonic()
         pending = self._pending
         publish = client.publish
@@ -260,7 +289,7 @@ class Publisher:
         task = asyncio.current_task()
         assert task is not None
         for number, event in enumerate(ticket.events, ticket.first):
-            if number not in pending:
+            if number not in pending or (only is not None and number != only):
                 continue
             try:
                 if (len(event.body) > large or len(event.subject) > LONG_SUBJECT) and (
@@ -292,6 +321,7 @@ class Publisher:
         self._unsent.extendleft(reversed(again))
         self._sent.clear()
         self._newest_ack = -1
+        self._careful = True
 
     def _overdue(self, client: Client) -> bool:
         """Whether the oldest event waits too long: a younger one was acknowledged, or nothing was at all though
@@ -328,6 +358,8 @@ class Publisher:
     def _finish(self, number: int) -> None:
         ticket = self._pending.pop(number)
         self._last_ack = time.monotonic()
+        if number == self._probe:
+            self._wake.set()
         if not ticket.drop_one():
             return
         self._forget(ticket)

@@ -189,10 +189,12 @@ class SpoolFile:
             self._database = database = _connect(self.path)
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"spool {self.path} is damaged ({problem}), and can't be set aside: {error}") from error
-        expected, saved = _tally(aside), 0
-        for row in _rows(aside):
-            self.write([row], [])
-            saved += row.messages
+        expected = saved = 0
+        if _size(aside):
+            expected = _tally(aside)
+            for row in _rows(aside):
+                self.write([row], [])
+                saved += row.messages
         self.damaged = max(0, expected - saved)
         log.error(
             "spool: %s is damaged (%s); saved %d messages from it, %s; the old file is %s",

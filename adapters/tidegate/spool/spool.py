@@ -202,6 +202,9 @@ class Spool:
         self._tell(partial(self._note, str(problem)))
         if appends and self._write([], deletes) is None:  # to delete takes less room, and makes some
             deletes = []
+        while len(appends) > 1 and self._write(appends[:1], []) is None:  # not all fit, but some may
+            self._tell_written(appends[:1], stored=True)
+            del appends[0]
         if appends and self._gives_up(appends[0].queue, problem):
             self._tell_written(appends, stored=False)
             appends = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import NamedTuple
 
@@ -54,8 +53,7 @@ class Bridge:
             await self._stopping.wait()
             if self._waiting:
                 forward.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await forward
+            await asyncio.wait([forward])  # to await it itself would take our own cancellation for its
             await self._sent.join()
             settle.cancel()
 

@@ -93,6 +93,7 @@ class Overflow:
                     self._follow(outcome)
                     return outcome
                 await self._sink.changed()
+            await self._divert()  # what came earlier goes first
             outcome = asyncio.get_running_loop().create_future()
             await self._put(events, (), outcome)
             return outcome
@@ -111,15 +112,17 @@ class Overflow:
                 await self._sink.changed()
 
     async def _divert(self) -> None:
-        """Put on the disk what the sink has not delivered."""
+        """Put on the disk what the sink has not delivered.
+
+        All of it is taken back before the first of it waits for room there: else the sink, once it works again, would
+        deliver the rest before what is stored.
+        """
         diverted = 0
-        while self._live:
-            outcome = self._live[0]
-            if not outcome.done():
-                withdrawn = self._sink.withdraw(outcome)
-                await self._put(withdrawn.events, withdrawn.refused, outcome)
-                diverted += len(withdrawn.events)
-            self._live.popleft()
+        back = [(outcome, self._sink.withdraw(outcome)) for outcome in self._live if not outcome.done()]
+        self._live.clear()
+        for outcome, withdrawn in back:
+            await self._put(withdrawn.events, withdrawn.refused, outcome)
+            diverted += len(withdrawn.events)
         if diverted:
             log.warning("%s: %s; %d messages moved to the spool", self._name, self._sink.blocked, diverted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections import Counter
@@ -169,7 +170,7 @@ async def running_bridge(
         try:
             yield running
         finally:
-            await _drain(ways, tasks, config.shutdown_timeout)
+            await _drain(ways, tasks, publisher, config.shutdown_timeout)
 
 
 class StateError(TidegateError):
@@ -199,11 +200,17 @@ def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink) -> DeadLetters
     return DeadLetters(sink, bridge.name, config.source(bridge.name), subject, _correlation_path(bridge))
 
 
-async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], timeout: float) -> None:
-    """Stop the ways of one bridge. What the spool holds stays there."""
+async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publisher, timeout: float) -> None:
+    """Stop the ways of one bridge. What the spool holds stays there, so while NATS is away it is not waited for."""
     for way in ways:
         way.stop()
-    await asyncio.wait(tasks, timeout=timeout)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await asyncio.wait(tasks[:1])
+            while sink.blocked is None and not all(task.done() for task in tasks):
+                changed = asyncio.create_task(sink.changed())
+                await asyncio.wait([*tasks[1:], changed], return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
     if left := ways[0].counters.in_flight:
         log.warning("%s: stopped with %d messages not settled; the broker sends them again", ways[0].name, left)
     for task in tasks:

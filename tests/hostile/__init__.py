@@ -1,0 +1,1 @@
+"""Hostile and odd input, against the real gateway and a real nats-server."""
