@@ -41,7 +41,8 @@ async def test_f1_killed_at_random_moments_it_loses_and_doubles_nothing(tmp_path
                 await asyncio.sleep(chance.uniform(0.0, 0.4))  # the moment is what varies; nothing depends on it
                 await running.kill()
                 before = time.monotonic()
-                await running.start()
+                await running.start(ready=False)
+                await eventually(running.ready, "it delivers or spools")
                 assert time.monotonic() - before < 5
                 await sending
                 if cycle % 2:

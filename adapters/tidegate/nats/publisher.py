@@ -159,6 +159,11 @@ class Publisher:
         self._watchers.append(watcher)
         await watcher
 
+    async def unblocked(self) -> None:
+        """Wait until nothing is known to keep events from being delivered."""
+        while self.blocked is not None:
+            await self.changed()
+
     def withdraw(self, outcome: asyncio.Future[Outcome]) -> Withdrawn:
         """Give back the events of one send that have no PubAck. Its future is then the caller's to complete."""
         ticket = self._tickets[outcome]

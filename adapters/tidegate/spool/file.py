@@ -162,7 +162,10 @@ class SpoolFile:
         """Raise an error unless rows of that size fit, in the log and from there in the file, and leave the reserve."""
         disk = os.statvfs(self.path)
         growth = max(0, size + _size(self._log) - self._bytes("freelist_count"))
-        if disk.f_bavail * disk.f_frsize < size + growth + _RESERVE:
+        # What goes into space freed inside the file may use up most of the reserve: else a file that was emptied by a
+        # drain, but is never quite empty, would stay full for ever.
+        reserve = _RESERVE if growth else _RESERVE // 8
+        if disk.f_bavail * disk.f_frsize < size + growth + reserve:
             raise DiskFullError("the disk is full")
 
     def _open(self) -> sqlite3.Connection:

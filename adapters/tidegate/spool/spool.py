@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,11 +117,14 @@ class Spool:
         """Messages that were lost with a damaged file."""
         return 0 if self._file is None else self._file.damaged
 
-    def queue(self, name: str) -> SpoolQueue:
-        """Return the queue of a bridge, with what an earlier one left in it. One at a time may use it."""
+    def queue(self, name: str, until: Callable[[], Awaitable[None]] | None = None) -> SpoolQueue:
+        """Return the queue of a bridge, with what an earlier one left in it. One at a time may use it.
+
+        until: waits until it makes sense to read. What is read is on its way, and can't be dropped to make room.
+        """
         if name not in self._queues:
             self._queues[name] = SpoolQueue(self, name, *self._left.pop(name, (0, 0, 0.0)))
-        self._queues[name].rewind()
+        self._queues[name].rewind(until)
         return self._queues[name]
 
     def orphans(self) -> dict[str, int]:
@@ -297,9 +300,11 @@ class SpoolQueue:
         self._turn = asyncio.Lock()
         self._cursor = 0
         self._readable = asyncio.Event()
+        self._until: Callable[[], Awaitable[None]] = _at_once
 
-    def rewind(self) -> None:
+    def rewind(self, until: Callable[[], Awaitable[None]] | None = None) -> None:
         """Begin again with the oldest message: what an earlier user took and did not settle comes again."""
+        self._until = until or _at_once
         self.found = self.messages
         self.dropped = Counter()
         self._cursor = 0
@@ -354,6 +359,7 @@ class SpoolQueue:
         """See `Source.receive`. Settling a batch deletes it from the disk."""
         while True:
             await self._readable.wait()
+            await self._until()
             self._readable.clear()
             cursor = self._cursor
             try:
@@ -432,6 +438,10 @@ class SpoolQueue:
         self._cursor = rows[0].seq
         self._give_up(rows, "spool_full")
         return True
+
+
+async def _at_once() -> None:
+    pass
 
 
 def _boot_id() -> bytes:

@@ -154,7 +154,7 @@ async def running_bridge(
             running = RunningBridge(live, session, sink, publisher, None)
             ways = [live]
         else:
-            queue = spool.queue(bridge.name)
+            queue = spool.queue(bridge.name, publisher.unblocked)
             always = config.spool.mode == "write_through"
             overflow = await stack.enter_async_context(Overflow(publisher, queue, bridge.name, always=always))
             parts.append(overflow)
