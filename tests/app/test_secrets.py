@@ -98,7 +98,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("section", SECRETS)
 def test_a_configuration_shows_no_secret_of_its_own(tmp_path: Path, section: str) -> None:
-    from tidegate.app.running import nats_options, session_options
+    from tidegate.app.options import nats_options, session_options
 
     (tmp_path / "f").write_text(CANARY)
     config = load(tmp_path, HEAD + section + BRIDGES, C=CANARY)

@@ -18,7 +18,8 @@ import orjson
 
 from tidegate.app.config import Config
 from tidegate.app.log import configure_logging
-from tidegate.app.running import nats_options, new_converter
+from tidegate.app.options import nats_options
+from tidegate.app.running import new_converter
 from tidegate.bridge import DEAD_LETTER_TYPE, message_of, topic_of
 from tidegate.core import Batch, DeliveryError, Encoded, TidegateError, format_time
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream

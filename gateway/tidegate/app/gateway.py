@@ -9,15 +9,8 @@ from typing import Any, NamedTuple, Self
 
 from tidegate.app.config import Bridge, Config
 from tidegate.app.http import HttpServer, Page
-from tidegate.app.running import (
-    RunningBridge,
-    ensure_streams,
-    log_guarantees,
-    nats_options,
-    running_bridge,
-    spool_options,
-    stream_specs,
-)
+from tidegate.app.options import nats_options, spool_options, stream_specs
+from tidegate.app.running import RunningBridge, ensure_streams, log_guarantees, running_bridge
 from tidegate.nats import Connection, StreamError
 from tidegate.spool import Spool
 

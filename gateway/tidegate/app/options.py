@@ -1,0 +1,119 @@
+"""From the configuration to the adapters' own options."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from ssl import SSLContext
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from tidegate.app import config as c
+from tidegate.app.tls import client_context
+from tidegate.mqtt import CODECS, SessionOptions
+from tidegate.nats import Login, NatsOptions, StreamSpec, TlsContext
+from tidegate.spool import SpoolOptions
+
+
+def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
+    """Return the MQTT session of a bridge."""
+    mqtt = config.mqtt
+    url = urlsplit(mqtt.url)
+    assert url.hostname is not None
+    assert url.port is not None
+    tls: Callable[[], SSLContext] | None = None
+    if url.scheme == "mqtts":
+
+        def tls() -> SSLContext:
+            return client_context(mqtt.tls, SSLContext)
+
+    return SessionOptions(
+        host=url.hostname,
+        port=url.port,
+        codec=CODECS[mqtt.protocol],
+        client_id=config.client_id(bridge.name),
+        topic_filter=bridge.mapping().topic_filter,
+        qos=bridge.qos,
+        tls=tls,
+        username=mqtt.username,
+        password=_secret(mqtt.password_file, mqtt.password),
+        session_expiry=int(mqtt.session_expiry),
+        receive_maximum=mqtt.receive_maximum,
+        max_payload=mqtt.max_payload,
+        keep_alive=int(mqtt.keep_alive),
+        state_file=config.state_dir / f"packets-{bridge.name}",
+    )
+
+
+def nats_options(config: c.Config) -> NatsOptions:
+    """Return the NATS connection of a gateway."""
+    nats_config = config.nats
+    tls: Callable[[], TlsContext] | None = None
+    if nats_config.uses_tls:
+
+        def tls() -> TlsContext:
+            return client_context(nats_config.tls or c.Tls(), TlsContext)
+
+    return NatsOptions(
+        servers=nats_config.servers,
+        name=f"tidegate-{config.gateway}",
+        login=Login(
+            username=nats_config.username,
+            password=_secret(nats_config.password_file, nats_config.password),
+            token=_secret(nats_config.token_file, nats_config.token),
+            nkey_seed_file=nats_config.nkey_seed_file,
+            credentials_file=nats_config.credentials_file,
+        ),
+        tls=tls,
+    )
+
+
+def _secret(file: Path | None, value: SecretStr | None) -> Callable[[], str] | None:
+    if file is not None:
+        return lambda: _read_secret(file)
+    return value.get_secret_value if value is not None else None
+
+
+def spool_options(config: c.Config) -> SpoolOptions:
+    """Return the spool of a gateway."""
+    spool = config.spool
+    return SpoolOptions(
+        path=config.state_dir / "spool.db",
+        max_bytes=spool.max_bytes,
+        max_age=spool.max_age,
+        when_full=spool.when_full,
+    )
+
+
+def stream_specs(config: c.Config) -> list[StreamSpec]:
+    """Return the configured streams, and the one for dead letters unless it is among them."""
+    specs = [
+        StreamSpec(
+            name=stream.name,
+            subjects=stream.subjects,
+            retention=stream.retention,
+            discard=stream.discard or ("old" if stream.retention == "limits" else "new"),
+            storage=stream.storage,
+            max_age=stream.max_age,
+            max_bytes=stream.max_bytes,
+            replicas=stream.replicas,
+            duplicate_window=stream.duplicate_window,
+        )
+        for stream in config.streams
+    ]
+    dead = config.dead_letters
+    if all(spec.name != dead.stream for spec in specs):
+        specs.append(
+            StreamSpec(name=dead.stream, subjects=(dead.subject_for("*"),), discard="new", max_age=dead.max_age)
+        )
+    return specs
+
+
+def _read_secret(file: Path) -> str:
+    """Return a file's text without its line end. Raises OSError."""
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "it is not UTF-8 text", str(file)) from None
