@@ -124,7 +124,8 @@ class Overflow:
             await self._put(withdrawn.events, withdrawn.refused, outcome)
             diverted += len(withdrawn.events)
         if diverted:
-            log.warning("%s: %s; %d messages moved to the spool", self._name, self._sink.blocked, diverted)
+            reason = self._sink.blocked or "older messages wait on the disk"
+            log.warning("%s: %s; %d messages moved to the spool", self._name, reason, diverted)
 
     async def _put(
         self, events: Sequence[Encoded], refused: Sequence[Refused], outcome: asyncio.Future[Outcome]
