@@ -46,7 +46,9 @@ def events(sink: SinkHarness, numbers: range) -> list[Encoded]:
 
 def _event(sink: SinkHarness, number: int, body: bytes) -> Encoded:
     event_id = f"{sink.name}-{number}"
-    return Encoded(event_id, f"{sink.name}.event", {"Nats-Msg-Id": event_id}, body, Message(b"t", body, event_id, 1))
+    return Encoded(
+        event_id, f"{sink.name}.event", f"Nats-Msg-Id: {event_id}\r\n", body, Message(b"t", body, event_id, 1)
+    )
 
 
 class SinkHarness(Protocol):

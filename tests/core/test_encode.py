@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.core.strategies import messages
 from tidegate.bridge import DECODERS, Converter
-from tidegate.core import Batch, Encoded, Envelope, Mapping, Message, Properties, format_time
+from tidegate.core import Batch, Encoded, Envelope, Mapping, Message, Properties, format_time, header_lines
 
 _SOURCE, _TYPE = "urn:tidegate:plant-1:readings", "com.example.sensor.reading.v1"
 
@@ -148,3 +148,13 @@ def test_the_devices_own_digits_are_kept() -> None:
     payload = b'{ "t" : 21.50, "big":123456789012345678901234567890, "e":1E+2 }'
     assert payload in convert(Message(b"a", payload, "1"), "json", "structured").body
     assert convert(Message(b"a", payload, "1"), "json", "binary").body == payload
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ce bad", "x"), ("", "x"), ("ce:bad", "x"), ("ce-bad", "x\r\ny: z"), ("ce-bad", "\u00e9")]
+)
+def test_a_header_that_would_not_stay_in_its_line_is_refused(name: str, value: str) -> None:
+    """Law 7, for headers: no device text can add one."""
+    assert header_lines({"ce-good": "a: b"}) == "ce-good: a: b\r\n"
+    with pytest.raises(ValueError, match="not a header"):
+        header_lines({name: value})

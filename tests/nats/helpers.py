@@ -13,8 +13,9 @@ from nats.aio.msg import Msg
 
 from tests.support.checker import nats_client, stored
 from tests.support.wait import eventually
-from tidegate.core import Encoded, Message, Outcome, Refused
+from tidegate.core import Encoded, Message, Outcome, Refused, header_lines
 from tidegate.nats import Connection, Login, NatsOptions, Publisher, StreamSpec, ensure_stream
+from tidegate.nats.link import Link
 
 STREAM = "SENSORS"
 SUBJECT = "plant.sensors.hall"
@@ -36,7 +37,7 @@ def event(number: int, subject: str = SUBJECT, body: bytes | None = None, **head
     return Encoded(
         name,
         subject,
-        {"Nats-Msg-Id": name, "Content-Type": "application/cloudevents+json", **headers},
+        header_lines({"Nats-Msg-Id": name, "Content-Type": "application/cloudevents+json", **headers}),
         b'{"n":%d}' % number if body is None else body,
         Message(b"sensors/hall", b"", name),
     )
@@ -66,8 +67,8 @@ async def stored_on(port: int, stream: str = STREAM) -> list[str | None]:
 
 async def make_stream(port: int, name: str = STREAM, subjects: tuple[str, ...] = ("plant.>",), **more) -> None:
     """Create a stream on a server."""
-    async with nats_client(port) as client:
-        await ensure_stream(client, StreamSpec(name=name, subjects=subjects, **more))
+    async with connection(port) as to:
+        await ensure_stream(await to.ready(), StreamSpec(name=name, subjects=subjects, **more))
 
 
 async def send_all(publisher: Publisher, sent: Sequence[Encoded], batch: int = 100) -> list[asyncio.Future]:
@@ -107,10 +108,10 @@ async def only_these_tasks(before: set[asyncio.Task]) -> None:
     await eventually(lambda: not asyncio.all_tasks() - before, "no task is left")
 
 
-async def stuck(client: Client) -> None:
-    """Wait until a client has written much and gets no more bytes away."""
+async def stuck(link: Link) -> None:
+    """Wait until many bytes wait to leave, and none does."""
     last = 0
-    while (now := client.stats["out_bytes"]) != last or now < 1_500_000:
+    while (now := link.unsent) != last or not now:
         last = now
         await asyncio.sleep(0.1)
 

@@ -68,8 +68,8 @@ async def test_what_nats_can_not_carry_is_refused_and_the_rest_flows(tmp_path: P
             event(2, body=b"x" * (limit - 50)),
             event(3, "plant." + "x" * 5000),
             event(4, "plant.with space"),
-            event(5, **{"ce-bad name": "x"}),
-            event(6, **{"ce-bad": "\ud800"}),
+            event(5, "plant.\ud800"),
+            event(6, ""),
             event(7),
         ]
         found = await refused([await asyncio.wait_for(CorePublisher(link).send(batch), 10)])
@@ -88,11 +88,12 @@ async def test_what_nats_can_not_carry_is_refused_and_the_rest_flows(tmp_path: P
 
 async def test_a_send_that_waits_for_a_server_can_be_cancelled(tmp_path: Path) -> None:
     async with nats_server(tmp_path) as server, connection(server.port) as link:
-        client = await link.ready()
+        to = await link.ready()
         publisher = CorePublisher(link)
         server.pause()
-        sending = asyncio.create_task(publisher.send(events(2000, size=20_000)))
-        await asyncio.wait_for(stuck(client), 15)
+        await publisher.send(events(2000, size=20_000))
+        sending = asyncio.create_task(publisher.send(events(1)))
+        await asyncio.wait_for(stuck(to), 15)
         sending.cancel()
         await asyncio.wait([sending], timeout=5)
         assert sending.cancelled()

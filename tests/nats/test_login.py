@@ -20,8 +20,7 @@ SECRET = "s3cret-Value-42"
 
 async def _connects(login: Login, port: int) -> None:
     async with connection(port, login=login) as link:
-        client = await asyncio.wait_for(link.ready(), 15)
-        await client.flush(5)
+        await (await asyncio.wait_for(link.ready(), 15)).flushed(5)
         assert link.last_error is None
 
 

@@ -228,7 +228,7 @@ async def test_what_may_not_be_published_is_refused_and_the_rest_flows(tmp_path:
             found = await refused([await publisher.send(batch)])
             assert sorted(one.event.id for one in found) == ids(batch[3::10])
             assert {one.error.reason for one in found} == {"refused"}
-            assert "plant.secret.x" in found[0].error.detail.lower()
+            assert "plant.Secret.x" in found[0].error.detail
             assert await stored_on(server.port) == [one.id for one in batch if one.subject == "plant.ok"]
             assert (link.up, link.reconnects) == (True, 0)
 
@@ -240,11 +240,11 @@ async def test_what_may_not_be_published_is_refused_and_the_rest_flows(tmp_path:
         event(1, "plant.with space"),
         event(1, "plant.cr\r\nPUB evil 0\r\n\r\n"),
         event(1, ""),
-        event(1, **{"ce-bad name": "x"}),
-        event(1, **{"ce-bad": "\ud800"}),
+        event(1, "plant.\ud800"),
+        event(1)._replace(lines="ce-bad: \u00e9\r\n"),
         event(1, **{"ce-long": "x" * 70_000}),
     ],
-    ids=["5 KB subject", "space", "cr lf", "empty", "header name", "surrogate", "70 KB header"],
+    ids=["5 KB subject", "space", "cr lf", "empty", "surrogate", "header", "70 KB header"],
 )
 async def test_an_event_that_nats_can_not_carry_is_refused_and_stops_no_other(tmp_path: Path, bad) -> None:
     """Law 8. Bridges make no such event; still, one must not stop the others for ever."""

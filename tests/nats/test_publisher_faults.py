@@ -135,10 +135,10 @@ async def test_a_publisher_that_waits_for_a_hanging_server_closes_at_once(tmp_pa
         await make_stream(server.port)
         async with AsyncExitStack() as stack:
             publisher = await stack.enter_async_context(Publisher(link, "up", window_bytes=10**9))
-            client = await link.ready()
+            to = await link.ready()
             server.pause()
             futures = await send_all(publisher, events(2000, size=20_000))
-            await asyncio.wait_for(stuck(client), 15)
+            await asyncio.wait_for(stuck(to), 15)
             async with asyncio.timeout(5):
                 await stack.aclose()
             assert all(future.cancelled() for future in futures)

@@ -18,8 +18,9 @@ from tests.nats.helpers import connection, events, refusal, refused
 from tests.nats.keys import Key, Operator, credentials
 from tests.support.server import nats_server
 from tests.support.wait import eventually
-from tidegate.nats import Login, NatsOptions, Publisher, TlsContext
+from tidegate.nats import Login, NatsOptions, Publisher, StreamSpec, ensure_stream
 from tidegate.nats.connection import Connection
+from tidegate.nats.jetstream import call
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,11 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> Callable[[], TlsContext]:
+def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> Callable[[], ssl.SSLContext]:
     """Return what makes a context that trusts one authority, and shows a certificate if there is one."""
 
-    def context() -> TlsContext:
-        made = TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    def context() -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority.configure_trust(made)
         if client is not None:
             client.configure_cert(made)
@@ -61,10 +62,10 @@ async def test_a_right_server_is_talked_to_over_tls(tmp_path: Path, authority: t
             await asyncio.wait_for(link.ready(), 15)
             future = await publisher.send(events(100))
             await eventually(lambda: publisher.blocked, "there is no stream")
-            client = await link.ready()
-            await client.jetstream().add_stream(name="SENSORS", subjects=["plant.>"])
+            await ensure_stream(await link.ready(), StreamSpec(name="SENSORS", subjects=("plant.>",)))
             assert await refused([future]) == []
-            assert (await client.jetstream().stream_info("SENSORS")).state.messages == 100
+            stored = await call(await link.ready(), "STREAM.INFO.SENSORS")
+            assert stored["state"]["messages"] == 100
 
 
 async def test_without_a_login_tls_alone_is_enough(tmp_path: Path, authority: trustme.CA) -> None:
@@ -136,8 +137,8 @@ async def test_a_file_that_can_not_be_used_is_named_and_tried_again(tmp_path: Pa
     config = tls_config(tmp_path, authority, authority.issue_cert("127.0.0.1"))
     file = tmp_path / "trusted.pem"
 
-    def context() -> TlsContext:
-        made = TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    def context() -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         made.load_verify_locations(file)
         return made
 

@@ -1,12 +1,15 @@
-"""NATS and JetStream, over nats-py."""
+"""NATS and JetStream."""
 
-from tidegate.nats.connection import Connection, Login, NatsOptions, TlsContext
+from tidegate.nats.connection import Connection, NatsOptions
 from tidegate.nats.core_publisher import CorePublisher
 from tidegate.nats.dead_letter import DeadLetterStream, Stored, StreamAccessError, dead_letter_stream
+from tidegate.nats.jetstream import ApiError
+from tidegate.nats.login import Login
 from tidegate.nats.publisher import Publisher
 from tidegate.nats.stream import StreamError, StreamSpec, ensure_stream, find_stream
 
 __all__ = [
+    "ApiError",
     "Connection",
     "CorePublisher",
     "DeadLetterStream",
@@ -17,7 +20,6 @@ __all__ = [
     "StreamAccessError",
     "StreamError",
     "StreamSpec",
-    "TlsContext",
     "dead_letter_stream",
     "ensure_stream",
     "find_stream",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import repeat
 
-import nats.errors
-
-from tidegate.core import DeliveryError, Encoded, Outcome, Refused
-from tidegate.nats.connection import Connection, heed_cancellation
-from tidegate.nats.fit import UNFIT, misfit, unfit
+from tidegate.core import Encoded, Outcome, Refused
+from tidegate.nats.connection import Connection
+from tidegate.nats.fit import all_fit, misfit
+from tidegate.nats.wire import encode_events
 
 
 class CorePublisher:
@@ -28,25 +28,17 @@ class CorePublisher:
         """See `Sink.send`."""
         refused: list[Refused] = []
         async with self._turn:
-            for event in events:
-                if error := await self._publish(event):
-                    refused.append(Refused(event, error))
+            while True:
+                link = await self._connection.ready()
+                await link.writable()
+                if not link.ended.done():
+                    break
+            max_payload = link.max_payload
+            if not all_fit(events, max_payload):
+                problems = [(event, misfit(event, max_payload)) for event in events]
+                refused = [Refused(event, problem) for event, problem in problems if problem is not None]
+                events = [event for event, problem in problems if problem is None]
+            link.write(encode_events(events, repeat("", len(events))))
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         done.set_result(Outcome(refused))
         return done
-
-    async def _publish(self, event: Encoded) -> DeliveryError | None:
-        while True:
-            client = await self._connection.ready()
-            try:
-                if problem := misfit(event, client.max_payload):
-                    return problem
-                await client.publish(event.subject, event.body, headers=event.headers)
-                heed_cancellation()
-            except UNFIT as error:
-                return unfit(error)
-            except (nats.errors.Error, OSError):
-                self._connection.suspect()
-                await self._connection.gone()
-            else:
-                return None

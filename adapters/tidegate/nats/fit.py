@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import nats.errors
+from collections.abc import Iterable
 
 from tidegate.core import DeliveryError, Encoded
-
-UNFIT = (nats.errors.BadSubjectError, nats.errors.BadHeaderError, nats.errors.MaxPayloadError, UnicodeError)
-"""What nats-py raises for an event that it can't write, and for no other reason."""
 
 LONG_SUBJECT = 500
 LONG_HEADERS = 256 * 1024
@@ -17,18 +14,36 @@ _MAX_SUBJECT = 3900  # of the 4096 bytes of a protocol line, the rest is for the
 _HEADER_LINES = 12  # "NATS/1.0" and the empty line, each with CR LF
 
 
+def all_fit(events: Iterable[Encoded], max_payload: int) -> bool:
+    """Whether all events surely fit. False means that `misfit` has to look."""
+    longest = max_payload - LONG_HEADERS
+    for _, subject, lines, body, _ in events:
+        if (
+            len(body) > longest
+            or not 0 < len(subject) <= LONG_SUBJECT
+            or " " in subject
+            or not subject.isprintable()
+            or len(lines) > LONG_HEADERS - _HEADER_LINES
+            or not lines.isascii()
+        ):
+            return False
+    return True
+
+
 def misfit(event: Encoded, max_payload: int) -> DeliveryError | None:
-    """Return why the server would close the connection over this event, which nats-py does not see coming."""
-    if len(event.subject.encode()) > _MAX_SUBJECT:
+    """Return why the server would not take this event, or would close the connection over it."""
+    subject = event.subject
+    if not subject or subject.split() != [subject] or any(ch < " " or ch == "\x7f" for ch in subject):
+        return DeliveryError("refused", f"{subject[:80]!r} can't be a subject: it is empty, or has white space")
+    try:
+        length = len(subject.encode())
+    except UnicodeEncodeError:
+        return DeliveryError("refused", f"{subject[:80]!r} can't be a subject: it is not Unicode text")
+    if length > _MAX_SUBJECT:
         return DeliveryError("refused", f"its subject is longer than {_MAX_SUBJECT} bytes")
-    headers = sum(len(name) + len(value.encode()) + 4 for name, value in event.headers.items())
-    size = len(event.body) + headers + _HEADER_LINES
+    if not event.lines.isascii():
+        return DeliveryError("refused", "its headers are not ASCII")
+    size = len(event.body) + len(event.lines) + _HEADER_LINES
     if size <= max_payload:
         return None
     return DeliveryError("too_large", f"the event has {size} bytes with its headers; the server takes {max_payload}")
-
-
-def unfit(error: Exception) -> DeliveryError:
-    """Return what an error of nats-py, one of UNFIT, says about the event."""
-    reason = "too_large" if isinstance(error, nats.errors.MaxPayloadError) else "refused"
-    return DeliveryError(reason, f"NATS can't carry it: {str(error).removeprefix('nats: ')}")

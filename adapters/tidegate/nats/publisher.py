@@ -11,17 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from tidegate.core import Backoff, DeliveryError, Encoded, Outcome, Refused
-from tidegate.nats.connection import Connection, stop
-from tidegate.nats.fit import LONG_HEADERS, LONG_SUBJECT, UNFIT, misfit, unfit
+from tidegate.nats.connection import Connection
+from tidegate.nats.fit import all_fit, misfit
+from tidegate.nats.link import Link
+from tidegate.nats.wire import NO_RESPONDERS, Answer, encode_events
 
 log = logging.getLogger(__name__)
-
-_UNSUBSCRIBE_TIMEOUT = 1.0
 
 GRACE = 1.0
 """Seconds that a connection may be gone before the publisher counts as blocked: most come back sooner."""
@@ -40,15 +36,6 @@ class _Ticket:
         self.left = len(events)
         self.refused: list[Refused] = []
         self.sent = 0.0
-
-    def drop_one(self) -> bool:
-        """Count one event as finished; return whether that was the last."""
-        self.left -= 1
-        if self.left:
-            return False
-        if not self.future.done():
-            self.future.set_result(Outcome(self.refused))
-        return True
 
 
 class Withdrawn(NamedTuple):
@@ -111,7 +98,8 @@ class Publisher:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
-        await stop(self._task)
+        self._task.cancel()
+        await asyncio.wait([self._task])
         self._connection.on_error.remove(self._on_error)
         for future in list(self._tickets):
             future.cancel()
@@ -201,23 +189,22 @@ class Publisher:
     async def _run(self) -> None:
         """Publish over one connection after the other, until cancelled."""
         while True:
-            client = await self._client()
-            pump = asyncio.create_task(self._pump(client), name=f"nats publisher {self.name} pump")
-            gone = asyncio.create_task(self._connection.gone())
+            link = await self._connected()
+            self._deaf = False
+            inbox = link.open_inbox(self._on_answer, self._on_pubacks)
+            self._inbox = inbox.prefix
+            pump = asyncio.create_task(self._publish_all(link), name=f"nats publisher {self.name} pump")
             try:
-                await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((pump, link.ended), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 pump.cancel()
-                gone.cancel()
-                await asyncio.gather(pump, gone, return_exceptions=True)
-            if not pump.cancelled() and (error := pump.exception()) is not None:
-                if not isinstance(error, nats.errors.Error | OSError):
-                    raise error
-                self._connection.suspect()
-                await self._connection.gone()
+                await asyncio.wait([pump])
+                link.close_inbox(inbox)
+            if not pump.cancelled():
+                pump.result()  # only a defect ends it
             self._rewind()
 
-    async def _client(self) -> Client:
+    async def _connected(self) -> Link:
         try:
             async with asyncio.timeout(GRACE):
                 return await self._connection.ready()
@@ -225,28 +212,17 @@ class Publisher:
             self._block(f"not connected: {self._connection.last_error or 'not yet'}")
         return await self._connection.ready()
 
-    async def _pump(self, client: Client) -> None:
+    async def _publish_all(self, link: Link) -> None:
         """Publish what is unsent, and again what was not acknowledged, over one connection."""
-        self._inbox = f"{client.new_inbox()}."
-        self._deaf = False
-        subscription = await client.subscribe(f"{self._inbox}*", cb=self._on_reply)
-        try:
-            await self._publish_all(client, self._inbox)
-        finally:
-            # The connection outlives this publisher. On a dead one the server can't be told, so don't wait for it.
-            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                async with asyncio.timeout(_UNSUBSCRIBE_TIMEOUT):
-                    await subscription.unsubscribe()
-
-    async def _publish_all(self, client: Client, prefix: str) -> None:
         self._trouble = None
         while True:
             if self._careful:
-                self._careful = not await self._try_oldest(client, prefix)
+                self._careful = not await self._try_oldest(link)
             while self._unsent and self._trouble is None:
-                await self._publish(client, prefix)
+                self._publish(link)
+                await link.writable()
             if self._trouble is not None:
-                await self._retreat()
+                await self._retreat(link)
                 continue
             if self.blocked is not None and not self._pending:
                 self._unblock()  # nothing is known to be wrong now; the next event will tell
@@ -254,10 +230,10 @@ class Publisher:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._ack_timeout if self._pending else None):
                     await self._wake.wait()
-            if self._overdue(client):
+            if self._overdue(link):
                 self._fail(f"no PubAck within {self._ack_timeout:g} s")
 
-    async def _try_oldest(self, client: Client, prefix: str) -> bool:
+    async def _try_oldest(self, link: Link) -> bool:
         """Publish the oldest event alone; return whether it is finished. Were all published at once while something
         is just getting right again, some of the younger ones could be taken and the older ones not."""
         while self._unsent and not self._unsent[0].left:
@@ -267,7 +243,7 @@ class Publisher:
         ticket = self._unsent[0]
         number = next(n for n in range(ticket.first, ticket.first + len(ticket.events)) if n in self._pending)
         self._probe = number
-        await self._publish(client, prefix, only=number)
+        self._publish(link, only=number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):
                 while number in self._pending and self._trouble is None:
@@ -278,7 +254,7 @@ class Publisher:
             self._fail(f"no PubAck within {self._ack_timeout:g} s")
         return self._trouble is None and bool(ticket.left or ticket.future.done())
 
-    async def _publish(self, client: Client, prefix: str, only: int | None = None) -> None:
+    def _publish(self, link: Link, only: int | None = None) -> None:
         """Publish the oldest ticket, or of it one event alone: then the ticket keeps its place."""
         ticket = self._unsent[0]
         if only is None:
@@ -287,33 +263,31 @@ class Publisher:
         if not ticket.left:
             return
         ticket.sent = time.monotonic()
-        pending = self._pending
-        publish = client.publish
-        max_payload = client.max_payload
-        large = max_payload - LONG_HEADERS
-        task = asyncio.current_task()
-        assert task is not None
-        for number, event in enumerate(ticket.events, ticket.first):
-            if number not in pending or (only is not None and number != only):
-                continue
-            try:
-                if (len(event.body) > large or len(event.subject) > LONG_SUBJECT) and (
-                    problem := misfit(event, max_payload)
-                ):
-                    self._refuse(number, problem)
-                    continue
-                await publish(event.subject, event.body, f"{prefix}{number}", event.headers)
-            except UNFIT as error:
-                self._refuse(number, unfit(error))
-            if task.cancelling():  # nats-py swallows a cancellation while it waits for its buffer to empty
-                raise asyncio.CancelledError
+        max_payload = link.max_payload
+        numbers: Sequence[int] = range(ticket.first, ticket.first + len(ticket.events))
+        events: Sequence[Encoded] = ticket.events
+        if only is not None or ticket.left < len(events) or not all_fit(events, max_payload):
+            numbers = [n for n in numbers if n in self._pending and (only is None or n == only)]
+            numbers = [n for n in numbers if not self._is_misfit(n, max_payload)]
+            events = [ticket.events[n - ticket.first] for n in numbers]
+        prefix = self._inbox
+        link.write(encode_events(events, [f"{prefix}{number}" for number in numbers]))
 
-    async def _retreat(self) -> None:
+    def _is_misfit(self, number: int, max_payload: int) -> bool:
+        """Whether the server could not take this event; if so it is refused here."""
+        ticket = self._pending[number]
+        event = ticket.events[number - ticket.first]
+        problem = misfit(event, max_payload)
+        if problem is not None:
+            self._refuse(number, problem)
+        return problem is not None
+
+    async def _retreat(self, link: Link) -> None:
         """Wait a while after a failure that can pass, then start again with the oldest event."""
         delay = self._backoff.next()
         self._block(self._trouble or "")
         if self._deaf:  # to publish again would fill the stream with copies, once its duplicate window is over
-            await self._connection.gone()
+            await asyncio.wait([link.ended])
         else:
             await asyncio.sleep(delay)
         self._trouble = None
@@ -328,7 +302,7 @@ class Publisher:
         self._newest_ack = -1
         self._careful = True
 
-    def _overdue(self, client: Client) -> bool:
+    def _overdue(self, link: Link) -> bool:
         """Whether the oldest event waits too long: a younger one was acknowledged, or nothing was at all though
         everything has left."""
         while self._sent and not self._sent[0].left:
@@ -340,57 +314,42 @@ class Publisher:
         if now - oldest.sent < self._ack_timeout:
             return False
         skipped = self._newest_ack >= oldest.first + len(oldest.events)
-        stalled = now - self._last_ack >= self._ack_timeout and not client.pending_data_size
+        stalled = now - self._last_ack >= self._ack_timeout and not link.unsent
         return skipped or stalled
 
     # Settling
 
-    async def _on_reply(self, msg: Msg) -> None:
-        """Take a PubAck. It is a coroutine only because nats-py wants one."""
-        number = int(msg.subject[len(self._inbox) :])
-        data = msg.data
-        if number not in self._pending:
-            return
-        if b'"stream":' not in data or b'"error":' in data:
-            self._on_failure(number, msg)
-            return
-        if b'"duplicate":' in data:
-            self.duplicates += 1
-        if number > self._newest_ack:
-            self._newest_ack = number
-        self._finish(number)
-
-    def _finish(self, number: int) -> None:
-        ticket = self._pending.pop(number)
+    def _on_pubacks(self, tokens: list[bytes]) -> None:
+        """Take a run of PubAcks."""
         self._last_ack = time.monotonic()
-        if number == self._probe:
+        newest = self._newest_ack
+        for number in map(int, tokens):
+            if number > newest:
+                newest = number
+            ticket = self._pending.pop(number, None)
+            if ticket is not None:
+                ticket.left -= 1
+                if not ticket.left:
+                    self._finished(ticket)
+        self._newest_ack = newest
+        if self._probe is not None and self._probe not in self._pending:
             self._wake.set()
-        if not ticket.drop_one():
+
+    def _on_answer(self, answer: Answer) -> None:
+        """Take any other answer. Anyone may answer on a subject; what is not JetStream's is passed over."""
+        token, data = answer.token, answer.payload
+        if not token.isdigit() or (number := int(token)) not in self._pending:
             return
-        self._forget(ticket)
-        while self._sent and not self._sent[0].left:
-            self._sent.popleft()
-        if self.blocked is not None and len(ticket.refused) < len(ticket.events):
-            log.info("%s: JetStream takes messages again", self.name)
-            self._unblock()
-
-    def _refuse(self, number: int, error: DeliveryError) -> None:
-        ticket = self._pending[number]
-        ticket.refused.append(Refused(ticket.events[number - ticket.first], error))
-        self._finish(number)
-
-    def _fail(self, reason: str) -> None:
-        self._trouble = self._trouble or reason
-        self._wake.set()
-
-    def _on_failure(self, number: int, msg: Msg) -> None:
-        """Take an answer that is no PubAck. Anyone may answer on a subject; what is not JetStream's is passed over."""
-        if not msg.data:
-            if (msg.headers or {}).get("Status") == _NO_RESPONDERS:
-                self._fail("no stream listens to the subject")
+        if answer.status == NO_RESPONDERS:
+            self._fail("no stream listens to the subject")
             return
         try:
-            error = json.loads(msg.data)["error"]
+            fields = json.loads(data)
+            error = fields.get("error")
+            if error is None and "stream" in fields:
+                self.duplicates += "duplicate" in fields
+                self._on_pubacks([token])
+                return
             code, kind, text = error["code"], error.get("err_code"), error.get("description", "error")
         except (ValueError, TypeError, KeyError, AttributeError):
             return
@@ -401,18 +360,38 @@ class Publisher:
         reason = "too_large" if kind == _OVER_STREAM_LIMIT else "refused"
         self._refuse(number, DeliveryError(reason, f"JetStream refused it: {text}"))
 
-    def _on_error(self, message: str) -> None:
-        """Find the events that a permissions error speaks of: no PubAck tells of it, and nats-py lowers its case."""
-        if f'permissions violation for subscription to "{self._inbox}'.lower() in message.lower():
+    def _finished(self, ticket: _Ticket) -> None:
+        """Every event of a ticket is durable or refused."""
+        if not ticket.future.done():
+            ticket.future.set_result(Outcome(ticket.refused))
+        self._forget(ticket)
+        while self._sent and not self._sent[0].left:
+            self._sent.popleft()
+        if self.blocked is not None and len(ticket.refused) < len(ticket.events):
+            log.info("%s: JetStream takes messages again", self.name)
+            self._unblock()
+
+    def _refuse(self, number: int, error: DeliveryError) -> None:
+        ticket = self._pending[number]
+        ticket.refused.append(Refused(ticket.events[number - ticket.first], error))
+        self._on_pubacks([b"%d" % number])
+
+    def _fail(self, reason: str) -> None:
+        self._trouble = self._trouble or reason
+        self._wake.set()
+
+    def _on_error(self, text: str) -> None:
+        """Find the events that a permissions error speaks of: no PubAck tells of it."""
+        if f'Permissions Violation for Subscription to "{self._inbox}' in text:
             self._deaf = True
             self._fail("this user may not subscribe to _INBOX.>, where PubAcks come")
-        _, separator, quoted = message.lower().partition("permissions violation for publish to ")
+        _, separator, quoted = text.partition("Permissions Violation for Publish to ")
         if not separator:
             return
         subject = quoted.strip().strip('"')
         refused = DeliveryError("refused", f"this user may not publish to {subject!r}")
         for number, ticket in list(self._pending.items()):
-            if ticket.events[number - ticket.first].subject.lower() == subject:
+            if ticket.events[number - ticket.first].subject == subject:
                 self._refuse(number, refused)
 
 
@@ -421,8 +400,6 @@ _PERMANENT = frozenset((400, 403))
 
 _PASSING = frozenset((10002, 10109))
 """JetStream's err_codes that blame the account or the stream, not the event: the account is full, the stream sealed."""
-
-_NO_RESPONDERS = "503"
 
 _OVER_STREAM_LIMIT = 10054
 """JetStream's err_code for a message over the stream's size limit. It needs the reason `too_large`: by that alone a

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
-
-import nats.errors
-import nats.js.errors
-from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from typing import Any, Literal
 
 from tidegate.core import TidegateError
+from tidegate.nats.jetstream import NOT_FOUND, ApiError, call
+from tidegate.nats.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -44,110 +41,106 @@ class StreamError(TidegateError):
         super().__init__(f"stream {stream}: {problem}")
 
 
-async def ensure_stream(client: Client, spec: StreamSpec) -> None:
+async def ensure_stream(link: Link, spec: StreamSpec) -> None:
     """Create the stream, or see that the one there is what the configuration says; widen its limits if need be.
 
-    Raises StreamError where that can't be, or would delete stored messages; nats.errors.Error where the server can't
-    be asked.
+    Raises StreamError where that can't be, or would delete stored messages; ApiError and ConnectError where the server
+    can't be asked.
     """
-    jetstream = client.jetstream()
     try:
-        info = await jetstream.stream_info(spec.name)
-    except nats.js.errors.NotFoundError:
-        await _create(client, spec)
+        found = (await call(link, f"STREAM.INFO.{spec.name}"))["config"]
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        await _create(link, spec)
         return
-    found = info.config
     _refuse_what_cannot_change(spec, found)
-    changes = _differences(spec, found)
+    changes = {name: value for name, value in _wanted(spec).items() if found.get(name) != value}
     if not changes:
         return
     if losing := _losing(spec, found):
         raise StreamError(spec.name, f"{losing}: that would delete stored messages; change the stream by hand")
     try:
-        await jetstream.update_stream(found.evolve(**changes))
-    except nats.js.errors.APIError as error:
-        raise StreamError(
-            spec.name, f"the server refused the change of {', '.join(changes)}: {_text(error)}"
-        ) from error
+        await call(link, f"STREAM.UPDATE.{spec.name}", {**found, **changes})
+    except ApiError as error:
+        raise StreamError(spec.name, f"the server refused the change of {', '.join(changes)}: {error}") from error
     log.info("nats: stream %s updated: %s", spec.name, ", ".join(changes))
 
 
-async def find_stream(client: Client, subject: str) -> StreamSpec | None:
+async def find_stream(link: Link, subject: str) -> StreamSpec | None:
     """Return the stream that stores a subject or subject filter, as the server has it; None if there is none.
 
-    Raises nats.errors.Error where the server can't be asked.
+    Raises ApiError and ConnectError where the server can't be asked.
     """
-    jetstream = client.jetstream()
-    try:
-        name = await jetstream.find_stream_name_by_subject(subject)
-    except nats.js.errors.NotFoundError:
+    names = (await call(link, "STREAM.NAMES", {"subject": subject})).get("streams")
+    if not names:
         return None
-    config = (await jetstream.stream_info(name)).config
+    config = (await call(link, f"STREAM.INFO.{names[0]}"))["config"]
     return StreamSpec(
-        name=name,
-        subjects=tuple(config.subjects or ()),
-        retention=str(getattr(config.retention, "value", config.retention)),  # type: ignore[arg-type]
-        discard=str(getattr(config.discard, "value", config.discard)),  # type: ignore[arg-type]
-        storage=str(getattr(config.storage, "value", config.storage)),  # type: ignore[arg-type]
-        max_age=config.max_age or None,
-        max_bytes=config.max_bytes if (config.max_bytes or 0) > 0 else None,
-        replicas=config.num_replicas or 1,
-        duplicate_window=config.duplicate_window or 0.0,
+        name=names[0],
+        subjects=tuple(config.get("subjects") or ()),
+        retention=config["retention"],
+        discard=config["discard"],
+        storage=config["storage"],
+        max_age=_seconds(config, "max_age") or None,
+        max_bytes=_max_bytes(config),
+        replicas=config.get("num_replicas", 1),
+        duplicate_window=_seconds(config, "duplicate_window"),
     )
 
 
-async def _create(client: Client, spec: StreamSpec) -> None:
-    config = StreamConfig(
-        name=spec.name, retention=RetentionPolicy(spec.retention), storage=StorageType(spec.storage)
-    ).evolve(**_wanted(spec))
+async def _create(link: Link, spec: StreamSpec) -> None:
+    config = {"name": spec.name, "retention": spec.retention, "storage": spec.storage, **_wanted(spec)}
     try:
-        await client.jetstream().add_stream(config)
-    except nats.js.errors.APIError as error:
-        raise StreamError(spec.name, f"the server refused to create it: {_text(error)}") from error
+        await call(link, f"STREAM.CREATE.{spec.name}", config)
+    except ApiError as error:
+        raise StreamError(spec.name, f"the server refused to create it: {error}") from error
     log.info("nats: stream %s created for %s", spec.name, ", ".join(spec.subjects))
 
 
-def _wanted(spec: StreamSpec) -> dict[str, object]:
-    """Return what can be changed later, as nats-py names it."""
+_Config = dict[str, Any]
+"""A stream's configuration as JetStream's API has it: durations in nanoseconds, no limit of bytes is -1."""
+
+
+def _wanted(spec: StreamSpec) -> _Config:
+    """Return what can be changed later."""
     return {
         "subjects": list(spec.subjects),
-        "discard": DiscardPolicy(spec.discard),
-        "max_age": spec.max_age or 0.0,
+        "discard": spec.discard,
+        "max_age": round((spec.max_age or 0.0) * 1e9),
         "max_bytes": spec.max_bytes if spec.max_bytes is not None else -1,
         "num_replicas": spec.replicas,
-        "duplicate_window": spec.duplicate_window,
+        "duplicate_window": round(spec.duplicate_window * 1e9),
     }
 
 
-def _differences(spec: StreamSpec, found: StreamConfig) -> dict[str, object]:
-    return {name: value for name, value in _wanted(spec).items() if getattr(found, name) != value}
+def _seconds(config: _Config, name: str) -> float:
+    return float(config.get(name, 0)) / 1e9
 
 
-def _refuse_what_cannot_change(spec: StreamSpec, found: StreamConfig) -> None:
-    for name, wanted, there in (
-        ("retention", spec.retention, found.retention),
-        ("storage", spec.storage, found.storage),
-    ):
-        if there is not None and there != wanted:  # nats-py gives plain strings here
+def _max_bytes(config: _Config) -> int | None:
+    limit: int = config.get("max_bytes", -1)
+    return limit if limit > 0 else None
+
+
+def _refuse_what_cannot_change(spec: StreamSpec, found: _Config) -> None:
+    for name, wanted in (("retention", spec.retention), ("storage", spec.storage)):
+        if found[name] != wanted:
             raise StreamError(
                 spec.name,
-                f"it exists with {name} {there}, the configuration says {wanted}; NATS can't change that",
+                f"it exists with {name} {found[name]}, the configuration says {wanted}; NATS can't change that",
             )
-    if found.sealed:
+    if found.get("sealed"):
         raise StreamError(spec.name, "it is sealed: it takes no messages")
 
 
-def _losing(spec: StreamSpec, found: StreamConfig) -> str | None:
+def _losing(spec: StreamSpec, found: _Config) -> str | None:
     """Return the limit that would get tighter, if any."""
     for name, wanted, there in (
-        ("max_age", spec.max_age, found.max_age),
-        ("max_bytes", spec.max_bytes, found.max_bytes if (found.max_bytes or 0) > 0 else None),
+        ("max_age", spec.max_age, _seconds(found, "max_age")),
+        ("max_bytes", spec.max_bytes, _max_bytes(found)),
     ):
         if wanted and (not there or wanted < there):
             return f"{name} goes from {there or 'unlimited'} to {wanted}"
-    missing = set(found.subjects or ()) - set(spec.subjects)
+    missing = set(found.get("subjects") or ()) - set(spec.subjects)
     return f"it no longer listens to {', '.join(sorted(missing))}" if missing else None
-
-
-def _text(error: nats.js.errors.APIError) -> str:
-    return str(error.description or error)

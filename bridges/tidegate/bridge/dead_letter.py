@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tidegate.bridge.correlation import correlation_id
-from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Properties, Sink, format_time
+from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Properties, Sink, format_time, header_lines
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ class DeadLetters:
         if payload:
             document["datacontenttype"] = "application/octet-stream"
             document["data_base64"] = b64encode(payload).decode()
-        headers = {"Nats-Msg-Id": message.id, "Content-Type": "application/cloudevents+json"}
-        return Encoded(message.id, self._subject, headers, orjson.dumps(document), message)
+        lines = header_lines({"Nats-Msg-Id": message.id, "Content-Type": "application/cloudevents+json"})
+        return Encoded(message.id, self._subject, lines, orjson.dumps(document), message)
 
 
 def topic_of(letter: dict[str, Any]) -> bytes:

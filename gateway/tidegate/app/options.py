@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tidegate.app import config as c
 from tidegate.app.tls import client_context
 from tidegate.mqtt import CODECS, SessionOptions
-from tidegate.nats import Login, NatsOptions, StreamSpec, TlsContext
+from tidegate.nats import Login, NatsOptions, StreamSpec
 from tidegate.spool import SpoolOptions
 
 
@@ -27,7 +27,7 @@ def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
     if url.scheme == "mqtts":
 
         def tls() -> SSLContext:
-            return client_context(mqtt.tls, SSLContext)
+            return client_context(mqtt.tls)
 
     return SessionOptions(
         host=url.hostname,
@@ -50,11 +50,11 @@ def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
 def nats_options(config: c.Config) -> NatsOptions:
     """Return the NATS connection of a gateway."""
     nats_config = config.nats
-    tls: Callable[[], TlsContext] | None = None
+    tls: Callable[[], SSLContext] | None = None
     if nats_config.uses_tls:
 
-        def tls() -> TlsContext:
-            return client_context(nats_config.tls or c.Tls(), TlsContext)
+        def tls() -> SSLContext:
+            return client_context(nats_config.tls or c.Tls())
 
     return NatsOptions(
         servers=nats_config.servers,

@@ -10,15 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
-import nats.errors
-
 from tidegate.app import config as c
 from tidegate.app.guarantee import guarantee
 from tidegate.app.options import session_options
 from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters, Overflow
-from tidegate.core import Histogram, Sink, Source, TidegateError
+from tidegate.core import ConnectError, Histogram, Sink, Source, TidegateError
 from tidegate.mqtt import Session
 from tidegate.nats import (
+    ApiError,
     Connection,
     CorePublisher,
     Publisher,
@@ -213,10 +212,10 @@ async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publ
 async def log_guarantees(connection: Connection, config: c.Config) -> None:
     """Say for each bridge what can be relied on, and what weakens it."""
     for bridge in config.bridges:
-        client = await connection.ready()
+        link = await connection.ready()
         try:
-            stream = await find_stream(client, bridge.mapping().subject_filter)
-        except (nats.errors.Error, OSError):
+            stream = await find_stream(link, bridge.mapping().subject_filter)
+        except (ApiError, ConnectError):
             return  # said again at the next start; nothing depends on it
         promise, weaknesses = guarantee(config, bridge, stream)
         log.info("%s: guarantee: %s", bridge.name, promise)
@@ -228,13 +227,12 @@ async def ensure_streams(connection: Connection, specs: list[StreamSpec]) -> Non
     """Create or verify the streams, as soon as there is a connection. Raises StreamError."""
     for spec in specs:
         while True:
-            client = await connection.ready()
+            link = await connection.ready()
             try:
-                await ensure_stream(client, spec)
+                await ensure_stream(link, spec)
                 break
             except StreamError:
                 raise
-            except (nats.errors.Error, OSError) as error:
-                log.warning("nats: stream %s could not be looked at: %s", spec.name, error or type(error).__name__)
-                connection.suspect()
+            except (ApiError, ConnectError) as error:
+                log.warning("nats: stream %s could not be looked at: %s", spec.name, error)
                 await asyncio.sleep(1.0)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from typing import TypeVar
 
 from tidegate.app.config import Tls
 
-Context = TypeVar("Context", bound=ssl.SSLContext)
 
-
-def client_context(tls: Tls, kind: type[Context]) -> Context:
+def client_context(tls: Tls) -> ssl.SSLContext:
     """Return a context that trusts `tls.ca`, or the system's authorities, and shows `tls.cert`.
 
     Raises OSError (ssl.SSLError is one) if a file can't be used.
     """
-    context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.ca is not None:
         context.load_verify_locations(tls.ca)

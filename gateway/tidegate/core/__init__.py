@@ -3,7 +3,7 @@
 from tidegate.core.backoff import Backoff
 from tidegate.core.batch import Batch
 from tidegate.core.counter import BridgeCounters, Histogram
-from tidegate.core.encode import BYTES, Data, Encoded, Extensions, Plan, encode_binary, encode_structured
+from tidegate.core.encode import BYTES, Data, Encoded, Extensions, Plan, encode_binary, encode_structured, header_lines
 from tidegate.core.envelope import Envelope, format_time, percent_encode
 from tidegate.core.error import ConfigError, ConnectError, DeliveryError, ProtocolError, TidegateError
 from tidegate.core.identity import IdSource
@@ -34,6 +34,7 @@ __all__ = [
     "Plan",
     "encode_binary",
     "encode_structured",
+    "header_lines",
     "format_time",
     "percent_encode",
     "check_filter",

@@ -1,0 +1,189 @@
+"""The NATS client protocol without I/O: the commands of a publisher, and a reader of what a server sends.
+
+The names are those of NATS's "Client Protocol" document. Nothing here knows JetStream but one pattern: PubAcks come by
+the thousand, so a run of plain ones is read by one regular expression instead of line by line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tidegate.core import Encoded, ProtocolError
+
+PING = b"PING\r\n"
+PONG = b"PONG\r\n"
+
+NO_RESPONDERS = 503
+"""The status of an answer that says that nobody listens to the subject."""
+
+_MAX_LINE = 64 * 1024  # INFO is the longest, with one address for each server of a cluster
+_VERSION = len("NATS/1.0\r\n\r\n")  # around the header lines
+
+# {"stream":"S","seq":1}, perhaps with a domain; anything more, such as an error or a duplicate, is not plain.
+_PLAIN = rb'\{"stream":"[^"\\]+", ?(?:"domain":"[^"\\]+", ?)?"seq":\d+\}'
+_PUBACKS = re.compile(
+    rb"MSG (_INBOX\.\w+\.)\d+ (\d+) \d+\r\n" + _PLAIN + rb"\r\n(?:MSG \1\d+ \2 \d+\r\n" + _PLAIN + rb"\r\n)*"
+)
+_TOKEN = re.compile(rb"\.(\d+) \d+ \d+\r")
+
+
+class PubAcks(NamedTuple):
+    """A run of plain PubAcks to one subscription: the last tokens of their subjects, in order."""
+
+    sid: int
+    tokens: list[bytes]
+
+
+class Answer(NamedTuple):
+    """Any other message to a subscription. token: the last of its subject. status: of its headers, 0 if it has none."""
+
+    sid: int
+    token: bytes
+    status: int
+    payload: bytes
+
+
+class Info(NamedTuple):
+    """The server's greeting, or news about itself."""
+
+    fields: dict[str, Any]
+
+
+class ErrorLine(NamedTuple):
+    """A -ERR line, without its quotes."""
+
+    text: str
+
+
+class Ping(NamedTuple):
+    """The server asks for a sign of life."""
+
+
+class Pong(NamedTuple):
+    """The answer to our PING."""
+
+
+Event = PubAcks | Answer | Info | ErrorLine | Ping | Pong
+
+
+class Reader:
+    """Cuts what a server sends into events. It holds what is not yet complete."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def read(self, data: bytes) -> Iterator[Event]:
+        """Take bytes and yield what they complete. Raises ProtocolError where the stream can't be read on."""
+        data = self._rest + data
+        position = 0
+        try:
+            while True:
+                if run := _PUBACKS.match(data, position):
+                    yield PubAcks(int(run[2]), _TOKEN.findall(data, position, run.end()))
+                    position = run.end()
+                    continue
+                end = data.find(b"\r\n", position)
+                if end < 0:
+                    if len(data) - position > _MAX_LINE:
+                        raise ProtocolError("a line without an end")
+                    return
+                line = data[position:end]
+                after = end + 2
+                if line[:4] == b"MSG " or line[:5] == b"HMSG ":
+                    sid, subject, header_size, size = _parse_message_line(line)
+                    if len(data) < after + size + 2:
+                        return
+                    headers = data[after : after + header_size]
+                    payload = data[after + header_size : after + size]
+                    position = after + size + 2
+                    yield Answer(sid, subject.rpartition(b".")[2], _status(headers), payload)
+                else:
+                    position = after
+                    event = _parse_line(line)
+                    if event is not None:
+                        yield event
+        finally:
+            self._rest = data[position:]
+
+
+def _parse_message_line(line: bytes) -> tuple[int, bytes, int, int]:
+    """Return (sid, subject, bytes of headers, bytes in all) of MSG or HMSG; a reply subject is passed over."""
+    verb, *words = line.split()
+    sizes = 2 if verb == b"HMSG" else 1
+    try:
+        size = int(words[-1])
+        header_size = int(words[-2]) if sizes == 2 else 0
+        sid = int(words[1])
+    except (IndexError, ValueError):
+        raise ProtocolError(f"malformed message line: {line[:80]!r}") from None
+    if not 0 <= header_size <= size or len(words) not in (2 + sizes, 3 + sizes):
+        raise ProtocolError(f"malformed message line: {line[:80]!r}")
+    return sid, words[0], header_size, size
+
+
+def _parse_line(line: bytes) -> Event | None:
+    verb, _, rest = line.partition(b" ")
+    match verb.upper():
+        case b"PING":
+            return Ping()
+        case b"PONG":
+            return Pong()
+        case b"+OK":
+            return None
+        case b"-ERR":
+            return ErrorLine(rest.decode(errors="replace").strip().strip("'"))
+        case b"INFO":
+            try:
+                fields = json.loads(rest)
+            except ValueError:
+                raise ProtocolError("an INFO that is not JSON") from None
+            if not isinstance(fields, dict):
+                raise ProtocolError("an INFO that is not an object")
+            return Info(fields)
+    raise ProtocolError(f"unknown line {line[:80]!r}; is this a NATS server?")
+
+
+def _status(headers: bytes) -> int:
+    """Return the status of "NATS/1.0 503"."""
+    words = headers[:16].split(None, 2)
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def encode_connect(fields: dict[str, Any]) -> bytes:
+    """Return CONNECT."""
+    return b"CONNECT %b\r\n" % json.dumps(fields).encode()
+
+
+def encode_subscribe(subject: str, sid: int) -> bytes:
+    """Return SUB."""
+    return f"SUB {subject} {sid}\r\n".encode()
+
+
+def encode_unsubscribe(sid: int) -> bytes:
+    """Return UNSUB."""
+    return f"UNSUB {sid}\r\n".encode()
+
+
+def encode_request(subject: str, reply: str, payload: bytes) -> bytes:
+    """Return PUB with a reply subject and no headers."""
+    return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
+
+
+def encode_events(events: Iterable[Encoded], replies: Iterable[str]) -> bytes:
+    """Return an HPUB for each event; a reply is empty where no answer is wanted.
+
+    The events must fit (see `misfit`): a subject with white space would be read as something else.
+    """
+    parts: list[bytes] = []
+    for event, reply in zip(events, replies, strict=True):
+        lines, body = event.lines, event.body
+        headers = len(lines) + _VERSION
+        parts += (
+            f"HPUB {event.subject} {reply} {headers} {headers + len(body)}\r\nNATS/1.0\r\n{lines}\r\n".encode(),
+            body,
+            b"\r\n",
+        )
+    return b"".join(parts)
