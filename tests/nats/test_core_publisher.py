@@ -54,7 +54,7 @@ async def test_events_are_held_while_there_is_no_server_and_delivered_after(tmp_
 
 
 async def test_what_nats_can_not_carry_is_refused_and_the_rest_flows(tmp_path: Path) -> None:
-    """Law 8, also where only the headers push an event over the limit: there nats-py sees nothing coming."""
+    """Law 8, also where only the headers push an event over the limit."""
     limit = 10_000
     async with (
         nats_server(tmp_path, f"max_payload: {limit}") as server,

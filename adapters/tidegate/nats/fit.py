@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tidegate.core import DeliveryError, Encoded
 
@@ -14,20 +14,21 @@ _MAX_SUBJECT = 3900  # of the 4096 bytes of a protocol line, the rest is for the
 _HEADER_LINES = 12  # "NATS/1.0" and the empty line, each with CR LF
 
 
-def all_fit(events: Iterable[Encoded], max_payload: int) -> bool:
-    """Whether all events surely fit. False means that `misfit` has to look."""
-    longest = max_payload - LONG_HEADERS
-    for _, subject, lines, body, _ in events:
-        if (
-            len(body) > longest
-            or not 0 < len(subject) <= LONG_SUBJECT
-            or " " in subject
-            or not subject.isprintable()
-            or len(lines) > LONG_HEADERS - _HEADER_LINES
-            or not lines.isascii()
-        ):
-            return False
-    return True
+def all_fit(events: Sequence[Encoded], max_payload: int) -> bool:
+    """Whether all events surely fit. False means that `misfit` has to look. Looks at columns, which is fast."""
+    if not events:
+        return True
+    _, subjects, lines, bodies, _ = zip(*events, strict=True)
+    joined = " ".join(subjects)
+    return (
+        max(map(len, bodies)) <= max_payload - LONG_HEADERS
+        and max(map(len, lines)) <= LONG_HEADERS - _HEADER_LINES
+        and max(map(len, subjects)) <= LONG_SUBJECT
+        and all(subjects)
+        and joined.count(" ") == len(events) - 1
+        and joined.isprintable()
+        and all(map(str.isascii, lines))
+    )
 
 
 def misfit(event: Encoded, max_payload: int) -> DeliveryError | None:

@@ -39,7 +39,7 @@ def read_answer(answer: wire.Answer) -> dict[str, Any]:
         raise ApiError(answer.status, 0, "JetStream does not answer; is it on?")
     try:
         fields = json.loads(answer.payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise ApiError(500, 0, f"an answer that is not JetStream's: {answer.payload[:80]!r}")

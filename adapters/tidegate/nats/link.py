@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import NamedTuple, cast
@@ -122,6 +121,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether more bytes may be written now."""
+        return self._writable.is_set() and not self.ended.done()
+
     async def writable(self) -> None:
         """Wait while too many bytes wait to leave. Returns at once when the connection has ended."""
         await self._writable.wait()
@@ -145,7 +149,7 @@ class Link(asyncio.Protocol):
     ) -> Inbox:
         """Subscribe to a subject that nobody else knows."""
         self._numbers += 1
-        inbox = Inbox(self._numbers, f"_INBOX.{secrets.token_hex(11)}.", on_pubacks, on_answer)
+        inbox = Inbox(self._numbers, f"_INBOX.{secrets.token_hex(8)}.", on_pubacks, on_answer)
         self._inboxes[inbox.sid] = inbox
         self.write(wire.encode_subscribe(f"{inbox.prefix}*", inbox.sid))
         return inbox
@@ -277,10 +281,12 @@ async def open_link(
     """Connect and log in. url: nats:// or tls:// with host and port. Raises ConnectError, which says what failed."""
     parts = urlsplit(url)
     link = Link(url)
+    logged_in = False
     try:
         async with asyncio.timeout(timeout):
             await asyncio.get_running_loop().create_connection(lambda: link, parts.hostname or "", parts.port or 4222)
             await link.log_in(name, fields, tls)
+        logged_in = True
     except TimeoutError:
         raise ConnectError(url, f"no connection within {timeout:g} s") from None
     except OSError as error:
@@ -289,5 +295,5 @@ async def open_link(
         link.on_error = lambda _text: None
         return link
     finally:
-        if sys.exception() is not None:
+        if not logged_in:
             link.fail("no login")

@@ -50,7 +50,7 @@ class Publisher:
 
     Every event is published with a reply subject of its own, on which the server's PubAck comes back; none is awaited.
     What is not acknowledged is published again under the same id, in order: after a reconnect, after an error that can
-    pass (no stream, a full stream), and after `ack_timeout` seconds without progress.
+    pass (no stream, a full stream), and after one to two `ack_timeout`s, in seconds, without progress.
 
     window, window_bytes: events and body bytes in flight. blocked: why nothing can be delivered now, or None.
     duplicates: PubAcks that said the stream had the event already.
@@ -74,6 +74,7 @@ class Publisher:
         self._ack_timeout = ack_timeout
         self._turn = asyncio.Lock()
         self._watchers: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
         self._tickets: dict[asyncio.Future[Outcome], _Ticket] = {}
         self._wake = asyncio.Event()
         self._unsent: deque[_Ticket] = deque()
@@ -84,6 +85,7 @@ class Publisher:
         self._newest_ack = -1
         self._last_ack = 0.0
         self._inbox = ""
+        self._link: Link | None = None
         self._deaf = False
         self._trouble: str | None = None
         self._careful = False
@@ -119,7 +121,7 @@ class Publisher:
         """See `Sink.send`. More events than the window are taken when nothing else is in flight."""
         async with self._turn:
             while (outcome := self.offer(events)) is None:
-                await self.changed()
+                await self.room()
         return outcome
 
     def offer(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome] | None:
@@ -138,14 +140,25 @@ class Publisher:
         self._tickets[ticket.future] = ticket
         self._bytes += size
         self._unsent.append(ticket)
-        self._wake.set()
+        link = self._link
+        if link is not None and self._flows(link):
+            self._publish(link)  # at once, without a switch of tasks
+        else:
+            self._wake.set()
         return ticket.future
 
+    def _flows(self, link: Link) -> bool:
+        """Whether the newest ticket can be published at once: nothing is before it, wrong, or in the way."""
+        is_alone = len(self._unsent) == 1 and not self._careful
+        return is_alone and self._trouble is None and self.blocked is None and link.is_writable
+
     async def changed(self) -> None:
+        """Wait until `blocked` has changed."""
+        await _join(self._watchers)
+
+    async def room(self) -> None:
         """Wait until there may be room, or `blocked` has changed."""
-        watcher = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        await watcher
+        await _join(self._waiting)
 
     async def unblocked(self) -> None:
         """Wait until nothing is known to keep events from being delivered."""
@@ -165,13 +178,11 @@ class Publisher:
     def _forget(self, ticket: _Ticket) -> None:
         del self._tickets[ticket.future]
         self._bytes -= ticket.size
-        self._tell_watchers()
+        _release(self._waiting)
 
     def _tell_watchers(self) -> None:
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+        _release(self._watchers)
+        _release(self._waiting)
 
     def _block(self, reason: str) -> None:
         if self.blocked is None:
@@ -193,10 +204,12 @@ class Publisher:
             self._deaf = False
             inbox = link.open_inbox(self._on_answer, self._on_pubacks)
             self._inbox = inbox.prefix
+            self._link = link
             pump = asyncio.create_task(self._publish_all(link), name=f"nats publisher {self.name} pump")
             try:
                 await asyncio.wait((pump, link.ended), return_when=asyncio.FIRST_COMPLETED)
             finally:
+                self._link = None
                 pump.cancel()
                 await asyncio.wait([pump])
                 link.close_inbox(inbox)
@@ -228,7 +241,7 @@ class Publisher:
                 self._unblock()  # nothing is known to be wrong now; the next event will tell
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._ack_timeout if self._pending else None):
+                async with asyncio.timeout(self._ack_timeout):
                     await self._wake.wait()
             if self._overdue(link):
                 self._fail(f"no PubAck within {self._ack_timeout:g} s")
@@ -351,10 +364,11 @@ class Publisher:
                 self._on_pubacks([token])
                 return
             code, kind, text = error["code"], error.get("err_code"), error.get("description", "error")
-        except (ValueError, TypeError, KeyError, AttributeError):
+            passing = code not in _PERMANENT or kind in _PASSING
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return
         text = f"{text} ({kind or code})"
-        if code not in _PERMANENT or kind in _PASSING:
+        if passing:
             self._fail(text)
             return
         reason = "too_large" if kind == _OVER_STREAM_LIMIT else "refused"
@@ -393,6 +407,20 @@ class Publisher:
         for number, ticket in list(self._pending.items()):
             if ticket.events[number - ticket.first].subject == subject:
                 self._refuse(number, refused)
+
+
+async def _join(waiting: list[asyncio.Future[None]]) -> None:
+    """Wait with others until they are released."""
+    waiter = asyncio.get_running_loop().create_future()
+    waiting.append(waiter)
+    await waiter
+
+
+def _release(waiting: list[asyncio.Future[None]]) -> None:
+    for waiter in waiting:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiting.clear()
 
 
 _PERMANENT = frozenset((400, 403))

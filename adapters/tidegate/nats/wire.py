@@ -20,14 +20,22 @@ NO_RESPONDERS = 503
 """The status of an answer that says that nobody listens to the subject."""
 
 _MAX_LINE = 64 * 1024  # INFO is the longest, with one address for each server of a cluster
+_MAX_MESSAGE = 64 * 1024 * 1024  # a server's max_payload is 1 MB, and hardly ever over 8
 _VERSION = len("NATS/1.0\r\n\r\n")  # around the header lines
 
 # {"stream":"S","seq":1}, perhaps with a domain; anything more, such as an error or a duplicate, is not plain.
-_PLAIN = rb'\{"stream":"[^"\\]+", ?(?:"domain":"[^"\\]+", ?)?"seq":\d+\}'
+_TEXT = rb'"[^"\\\x00-\x1f]+"'
+_PLAIN = rb'\{"stream":' + _TEXT + rb', ?(?:"domain":' + _TEXT + rb', ?)?"seq":\d{1,20}\}\r\n'
 _PUBACKS = re.compile(
-    rb"MSG (_INBOX\.\w+\.)\d+ (\d+) \d+\r\n" + _PLAIN + rb"\r\n(?:MSG \1\d+ \2 \d+\r\n" + _PLAIN + rb"\r\n)*"
+    rb"MSG (_INBOX\.\w+\.)\d{1,18} (\d{1,18}) (\d{1,4})\r\n"
+    + _PLAIN
+    + rb"(?:MSG \1\d{1,18} \2 \d{1,4}\r\n"
+    + _PLAIN
+    + rb")*"
 )
 _TOKEN = re.compile(rb"\.(\d+) \d+ \d+\r")
+_SIZE = re.compile(rb" (\d+)\r")
+_AROUND = len("MSG   \r\n\r\n")  # around the subject, the sid, the size and the payload of a PubAck
 
 
 class PubAcks(NamedTuple):
@@ -78,13 +86,15 @@ class Reader:
     def read(self, data: bytes) -> Iterator[Event]:
         """Take bytes and yield what they complete. Raises ProtocolError where the stream can't be read on."""
         data = self._rest + data
-        position = 0
+        position = no_run_before = 0
         try:
             while True:
-                if run := _PUBACKS.match(data, position):
-                    yield PubAcks(int(run[2]), _TOKEN.findall(data, position, run.end()))
-                    position = run.end()
-                    continue
+                if position >= no_run_before and (run := _PUBACKS.match(data, position)):
+                    if tokens := _tokens(run):
+                        yield PubAcks(int(run[2]), tokens)
+                        position = run.end()
+                        continue
+                    no_run_before = run.end()
                 end = data.find(b"\r\n", position)
                 if end < 0:
                     if len(data) - position > _MAX_LINE:
@@ -109,6 +119,20 @@ class Reader:
             self._rest = data[position:]
 
 
+def _tokens(run: re.Match[bytes]) -> list[bytes] | None:
+    """Return the tokens of a run, or None if a part of it is only the text of a payload.
+
+    Such a payload holds whole messages, and is longer than what the run was taken for: the sizes show it in their sum.
+    """
+    data, start, end = run.string, run.start(), run.end()
+    tokens = _TOKEN.findall(data, start, end)
+    sizes: list[bytes] = [run[3]] * len(tokens)
+    if data.count(b" %b\r\n{" % run[3], start, end) != len(tokens):  # most often they are all the same
+        sizes = _SIZE.findall(data, start, end)
+    written = len(tokens) * (_AROUND + len(run[1]) + len(run[2])) + len(b"".join(tokens)) + len(b"".join(sizes))
+    return tokens if written + sum(map(int, sizes)) == end - start else None
+
+
 def _parse_message_line(line: bytes) -> tuple[int, bytes, int, int]:
     """Return (sid, subject, bytes of headers, bytes in all) of MSG or HMSG; a reply subject is passed over."""
     verb, *words = line.split()
@@ -119,7 +143,7 @@ def _parse_message_line(line: bytes) -> tuple[int, bytes, int, int]:
         sid = int(words[1])
     except (IndexError, ValueError):
         raise ProtocolError(f"malformed message line: {line[:80]!r}") from None
-    if not 0 <= header_size <= size or len(words) not in (2 + sizes, 3 + sizes):
+    if not 0 <= header_size <= size <= _MAX_MESSAGE or len(words) not in (2 + sizes, 3 + sizes):
         raise ProtocolError(f"malformed message line: {line[:80]!r}")
     return sid, words[0], header_size, size
 
@@ -138,7 +162,7 @@ def _parse_line(line: bytes) -> Event | None:
         case b"INFO":
             try:
                 fields = json.loads(rest)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ProtocolError("an INFO that is not JSON") from None
             if not isinstance(fields, dict):
                 raise ProtocolError("an INFO that is not an object")
@@ -148,7 +172,7 @@ def _parse_line(line: bytes) -> Event | None:
 
 def _status(headers: bytes) -> int:
     """Return the status of "NATS/1.0 503"."""
-    words = headers[:16].split(None, 2)
+    words = headers[:16].partition(b"\r")[0].split(None, 2)
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 

@@ -33,6 +33,10 @@ class RecallableSink(Protocol):
         ...
 
     async def changed(self) -> None:
+        """Wait until `blocked` may have changed."""
+        ...
+
+    async def room(self) -> None:
         """Wait until there may be room, or `blocked` may have changed."""
         ...
 
@@ -92,7 +96,7 @@ class Overflow:
                 if outcome is not None:
                     self._follow(outcome)
                     return outcome
-                await self._sink.changed()
+                await self._sink.room()
             await self._divert()  # what came earlier goes first
             outcome = asyncio.get_running_loop().create_future()
             await self._put(events, (), outcome)
