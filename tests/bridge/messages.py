@@ -37,16 +37,21 @@ def document(event: Encoded) -> dict[str, Any]:
 
 
 def converted(decoder: str = "json", mode: str = "structured", **more: Any) -> Encoded:
-    """Return the event of one message."""
-    events, rejected = convert_all(converter(decoder, mode), message(**more))
+    """Return the event of one message, which is the same whether its topic is new or not."""
+    some, given = converter(decoder, mode), message(**more)
+    first, again = convert_all(some, given), convert_all(some, given)
+    assert first == again
+    events, rejected = first
     assert not rejected, rejected
     return events[0]
 
 
 def refused(decoder: str = "json", mode: str = "structured", **more: Any) -> Rejected:
     """Return the rejection of one message. A good message beside it must not suffer (law 8)."""
-    good = message("good/one", b"1")
-    events, rejected = convert_all(converter(decoder, mode), message(**more), good)
+    good, bad = message("good/one", b'{"a":1}'), message(**more)
+    some = converter(decoder, mode)
+    convert_all(some, good, bad._replace(payload=b'{"a":1}', defect=None))  # from now on no topic is new
+    events, rejected = convert_all(some, bad, good)
     assert [event.message for event in events] == [good]
     assert len(rejected) == 1
     return rejected[0]

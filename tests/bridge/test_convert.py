@@ -7,8 +7,12 @@ import tracemalloc
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given as drawn_from
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from tests.bridge.messages import convert_all, converted, converter, document, message, properties, refused
+from tests.core.strategies import messages
 from tidegate.bridge import Converter
 from tidegate.bridge.convert import MAX_PLANS
 from tidegate.bridge.correlation import MAX_CORRELATION
@@ -187,3 +191,19 @@ def test_a_topic_means_the_same_each_time_it_comes() -> None:
     first = [event.subject for event in convert_all(some, *[message(f"t/{n}") for n in range(50)])[0]]
     again = [event.subject for event in convert_all(some, *[message(f"t/{n}") for n in range(50)])[0]]
     assert first == again == [f"plant.t.{n}" for n in range(50)]
+
+
+@settings(deadline=None, max_examples=60)
+@drawn_from(st.lists(messages("json"), max_size=6), st.lists(st.floats(0, 1e9), min_size=1, max_size=3))
+def test_a_message_becomes_the_same_event_in_whatever_company_it_comes(
+    drawn: list[Message], moments: list[float]
+) -> None:
+    """Plain messages that came together take a faster way."""
+    batch = [one._replace(received=moments[number % len(moments)]) for number, one in enumerate(drawn)]
+    alone = [converter() for _ in batch]
+    together = converter()
+    expected = [convert_all(some, one) for some, one in zip(alone, batch, strict=True)]
+    for _ in range(2):
+        events, rejected = convert_all(together, *batch)
+        assert not rejected
+        assert events == [event for (one, _) in expected for event in one]

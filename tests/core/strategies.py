@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from hypothesis import strategies as st
 
@@ -74,7 +75,7 @@ _payloads = {
 def messages(decoder: str) -> st.SearchStrategy[Message]:
     """Messages whose payload a decoder takes."""
     return st.builds(
-        Message,
+        partial(Message),  # itself it would be given every field
         topic=(topics | st.sampled_from(["Nats-x", "nats-Expected-Stream/a"])).map(str.encode),
         payload=_payloads[decoder],
         id=st.uuids(version=4).map(str),

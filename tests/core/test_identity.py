@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from tidegate.core import IdSource
+from tidegate.core import IdSource, id_of
 
 _COUNT = 20_000
 
@@ -63,10 +63,13 @@ def test_ids_stay_unique_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatc
     assert {uuid.UUID(text).variant for text in ids} == {uuid.RFC_4122}
 
 
-def test_a_stream_of_ids_and_ids_taken_beside_it_are_all_different() -> None:
+def test_a_block_of_ids_and_ids_taken_beside_it_are_all_different() -> None:
     source = IdSource()
-    stream = source.stream()
-    ids = [next(stream) for _ in range(1000)] + source.take(1000) + [next(stream) for _ in range(1000)]
+    ids = source.take(1000)
+    reserved = source.reserve(1000)
+    block = reserved.texts(1000)
+    ids += block + source.take(1000)
     assert len(set(ids)) == 3000
-    assert ids[:1000] == sorted(ids[:1000])
+    assert block == sorted(block)
+    assert block == [id_of(reserved.high, reserved.low + number) for number in range(1000)]
     assert all(uuid.UUID(one).version == 7 for one in ids)

@@ -64,15 +64,15 @@ async def test_killed_again_and_again_under_load_it_loses_and_doubles_nothing(tm
         config, http = write_config(tmp_path, port, server.port)
         async with gateway(config, http) as running, nats_client(server.port) as client, device(port) as sensor:
             for cycle in range(5):
-                sending = asyncio.create_task(sensor.send(range(cycle * 2000, cycle * 2000 + 2000)))
-                await eventually(lambda: _in_flight(running, 1), "messages are in flight")
+                sending = asyncio.create_task(sensor.send(range(cycle * 10_000, cycle * 10_000 + 10_000)))
+                await eventually(lambda: _has_received(running), "it is at work")
                 await running.kill()
                 await running.start()
                 await sending
             await eventually(lambda: _in_flight(running, 0, most=0), "everything is settled", 30)
             await eventually(lambda: _none_lost(client, sensor.acknowledged), "nothing is lost", 30)
             result = balance(await envelopes(client), sensor.name, sensor.acknowledged)
-            assert len(sensor.acknowledged) == 10_000
+            assert len(sensor.acknowledged) == 50_000
             assert (result.lost, result.doubled) == (set(), {})
 
 
@@ -96,6 +96,10 @@ async def _packet_ids(connection: FakeConnection, count: int) -> list[int]:
 async def _in_flight(running, least: int, most: int | None = None) -> bool:
     count = await running.total("tidegate_messages_in_flight")
     return count >= least and (most is None or count <= most)
+
+
+async def _has_received(running) -> bool:
+    return await running.total("tidegate_messages_received_total") > 0
 
 
 async def _stored(client: nats.NATS, least: int) -> bool:

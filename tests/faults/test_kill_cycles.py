@@ -20,6 +20,8 @@ from tests.support.wait import eventually
 
 SEED = 20
 CYCLES = 8
+COUNT = 4000
+"""Messages of a cycle: they take longer than the latest moment of a kill, or nearly so."""
 PUBACK = 0x40
 EQUAL = b'{"device": "d1", "seq": 1, "temperature": 21.5}'
 
@@ -37,7 +39,7 @@ async def test_f1_killed_at_random_moments_it_loses_and_doubles_nothing(tmp_path
             for cycle in range(CYCLES):
                 if cycle % 2:
                     await server.stop()
-                sending = asyncio.create_task(sensor.send(range(cycle * 1000, cycle * 1000 + 1000), qos))
+                sending = asyncio.create_task(sensor.send(range(cycle * COUNT, cycle * COUNT + COUNT), qos))
                 await asyncio.sleep(chance.uniform(0.0, 0.4))  # the moment is what varies; nothing depends on it
                 await running.kill()
                 before = time.monotonic()
@@ -48,7 +50,7 @@ async def test_f1_killed_at_random_moments_it_loses_and_doubles_nothing(tmp_path
                 if cycle % 2:
                     await server.start()
             result = await verdict(running, server.port, sensor)
-            assert (result.stored, result.lost, result.doubled) == (CYCLES * 1000, set(), {})
+            assert (result.stored, result.lost, result.doubled) == (CYCLES * COUNT, set(), {})
 
 
 async def test_f1_equal_readings_are_events_of_their_own_and_a_redelivery_is_not(tmp_path: Path) -> None:

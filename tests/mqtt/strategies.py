@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from itertools import zip_longest
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -75,12 +76,25 @@ def samples(protocol: str) -> st.SearchStrategy[Sample]:
     return publishes(protocol) | controls()
 
 
+def take_all(reader: PacketReader) -> list[Publish | Control]:
+    """Return every packet that is complete."""
+    found: list[Publish | Control] = []
+    while True:
+        qos, *columns = reader.take_run(1000, 1 << 30)
+        for topic, payload, packet_id in zip_longest(*columns, fillvalue=0):
+            found.append(Publish(topic, payload, qos, False, False, packet_id, None, len(payload), None))
+        packet = reader.next()
+        if packet is None:
+            return found
+        found.append(packet)
+
+
 def read_all(reader: PacketReader, chunks: list[bytes]) -> list[Publish | Control]:
     """Feed chunk by chunk, as a socket does; return every packet."""
     found: list[Publish | Control] = []
     for chunk in chunks:
         reader.feed(chunk)
-        found += reader.packets()
+        found += take_all(reader)
     return found
 
 

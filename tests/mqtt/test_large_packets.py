@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mqtt.strategies import READERS
+from tests.mqtt.strategies import READERS, take_all
 from tests.support.generator import packet, publish_packet, text
 from tidegate.core import ProtocolError
 from tidegate.mqtt.packet import PacketReader, Publish, encode_length
@@ -37,7 +37,7 @@ def read(reader: PacketReader, chunks: Iterator[bytes]) -> Iterator[Publish]:
     """Feed chunks and yield what comes out."""
     for chunk in chunks:
         reader.feed(chunk)
-        for found in reader.packets():
+        for found in take_all(reader):
             assert isinstance(found, Publish)
             yield found
 

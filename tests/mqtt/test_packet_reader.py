@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.mqtt.strategies import MAX_PACKET, READERS, Sample, cut, read_all, samples
+from tests.mqtt.strategies import MAX_PACKET, READERS, Sample, cut, read_all, samples, take_all
 from tidegate.core import ProtocolError
 from tidegate.mqtt.packet import (
     MAX_REMAINING_LENGTH,
@@ -59,10 +59,21 @@ def test_taking_packets_one_at_a_time_loses_none(stream: tuple[str, list[Sample]
     one_by_one, found = reader(protocol), []
     for chunk in cut(b"".join(sample.data for sample in packets), at):
         one_by_one.feed(chunk)
-        while (packet := next(one_by_one.packets(), None)) is not None:
+        while (packet := one_by_one.next()) is not None:
             found.append(packet)
     assert found == [sample.meaning for sample in packets]
     assert one_by_one.size == 0
+
+
+@given(st.integers(0, 20), st.integers(1, 2000))
+def test_no_more_publishes_or_bytes_are_taken_than_there_is_room_for(publishes: int, max_bytes: int) -> None:
+    """Law 3. The bytes may be passed by one message; packets that are no PUBLISH need no room."""
+    packet = encode_packet(0x32, b"\x00\x01a\x00\x01" + bytes(93))
+    full = PacketReader(MAX_PACKET, None)
+    full.feed(packet * 20)
+    taken = full.take_run(publishes, max_bytes)
+    assert len(taken.topics) == len(taken.payloads) == len(taken.packet_ids) == min(publishes, -(-max_bytes // 93))
+    assert full.size >= (20 - len(taken.topics)) * 100
 
 
 @settings(deadline=None, max_examples=25)
@@ -73,9 +84,9 @@ def test_every_prefix_of_a_packet_yields_nothing_and_the_rest_completes_it(data:
     for length in range(len(packet)):
         partial = reader(protocol)
         partial.feed(packet[:length])
-        assert list(partial.packets()) == []
+        assert take_all(partial) == []
         partial.feed(packet[length:])
-        assert list(partial.packets()) == [meaning]
+        assert take_all(partial) == [meaning]
 
 
 @settings(deadline=None, max_examples=150)

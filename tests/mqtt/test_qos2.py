@@ -107,7 +107,7 @@ async def test_a_lost_session_forgets_what_was_not_released(protocol: str) -> No
         assert await sent_until_fence(connection) == [(PUBREC, 5)]
 
 
-async def test_pubacks_and_pubrecs_leave_in_arrival_order_together() -> None:
+async def test_pubacks_and_pubrecs_leave_in_arrival_order() -> None:
     """[MQTT-4.6.0-2], [MQTT-4.6.0-3]"""
     async with rig(qos=2) as ends:
         connection = await ends.accept(qos=2)
@@ -117,4 +117,6 @@ async def test_pubacks_and_pubrecs_leave_in_arrival_order_together() -> None:
         for batch in reversed(ends.batches):
             batch.settle()
         expected = [({1: PUBACK, 2: PUBREC}[qos], at + 1) for at, qos in enumerate(kinds) if qos]
-        assert await sent_until_fence(connection) == expected
+        sent = await sent_until_fence(connection)
+        for kind in (PUBACK, PUBREC):
+            assert [ack for ack in sent if ack[0] == kind] == [ack for ack in expected if ack[0] == kind]

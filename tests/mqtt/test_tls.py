@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -78,7 +77,7 @@ def session(port: int, tls: Tls | None, protocol: str = "5", host: str = "127.0.
             codec=CODECS[protocol],
             client_id="c",
             topic_filter="sensors/#",
-            tls=None if tls is None else lambda: client_context(tls, ssl.SSLContext),
+            tls=None if tls is None else lambda: client_context(tls),
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -35,7 +36,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._socket = transport.get_extra_info("socket")
+        self._socket = _own_socket(transport)
 
     def data_received(self, data: bytes) -> None:
         self._asked = None
@@ -47,6 +48,9 @@ class Link(asyncio.Protocol):
         self._on_data()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         if not self.ended.done():
             self.ended.set_result(self._reason or (str(exc) if exc else "closed by the broker"))
 
@@ -72,15 +76,15 @@ class Link(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def ping(self) -> None:
-        """Ask for a sign of life.
+    def ping(self, before: bytes = b"") -> None:
+        """Send bytes, if any, and ask for a sign of life.
 
         The answer is to be acknowledged by TCP at once: a broker that leaves Nagle's algorithm on holds the next
         message back until then, and a delayed acknowledgement takes 40 ms.
         """
         if self._asked is None:
             self._asked = time.monotonic()
-        self.write(PINGREQ_PACKET)
+        self.write(before + PINGREQ_PACKET)
         if self._socket is not None and _QUICKACK is not None:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
@@ -114,6 +118,12 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         await asyncio.wait([self.ended], timeout=timeout)
+
+
+def _own_socket(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """Return a socket to set options on; what uvloop gives opens and closes one for each."""
+    found = transport.get_extra_info("socket")
+    return None if found is None or _QUICKACK is None else socket.socket(fileno=os.dup(found.fileno()))
 
 
 async def open_link(

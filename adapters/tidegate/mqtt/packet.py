@@ -6,14 +6,16 @@ to be, not the end of the connection, and an engine that decodes first can't giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import pack
 from typing import NamedTuple
 
-from tidegate.core import DeliveryError, Properties, ProtocolError
+from tidegate.core import DeliveryError, Properties, ProtocolError, new_tuple
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = 8, 9, 10, 11, 12, 13, 14, 15
+
+_SHORTEST = 5  # bytes that a PUBLISH is read in before its end is known: three of the fixed header, two of the topic
 
 PINGREQ_PACKET = b"\xc0\x00"
 
@@ -32,6 +34,20 @@ class Publish(NamedTuple):
     properties: Properties | None
     size: int
     defect: str | None
+
+
+class PublishRun(NamedTuple):
+    """Plain PUBLISH packets in a row, by column: of one QoS, 0 or 1, under 16 KiB, neither retained nor marked as
+    duplicates, and without properties. `packet_ids` is empty at QoS 0."""
+
+    qos: int
+    topics: list[bytes]
+    payloads: list[bytes]
+    packet_ids: list[int]
+
+
+_PLAIN = (PUBLISH << 4, PUBLISH << 4 | 2)
+"""The first byte of a plain PUBLISH."""
 
 
 class Control(NamedTuple):
@@ -128,44 +144,89 @@ class PacketReader:
             self._chunks.append(data)
             self.size += len(data)
 
-    def packets(self, *, publishes: bool = True) -> Iterator[Publish | Control]:
-        """Yield the packets that are complete. Stop at any time: the rest stays for the next call.
+    def take_run(self, publishes: int, max_bytes: int) -> PublishRun:
+        """Return the next packets as far as they are plain PUBLISH packets of one QoS; perhaps none is.
 
-        publishes: False stops before the first PUBLISH, for when there is no room for it.
+        publishes: at most this many. max_bytes: of payloads; stop after what reaches it. Nearly all packets are plain,
+        so this loop is the price of a message. `next` reads any packet, and knows every error.
+        """
+        if self._position == len(self._buffer):
+            self._fill(5)
+        data, position, size = self._buffer, self._position, 0
+        limit = len(data)
+        kind = data[position] if position < limit else 0
+        qos = kind >> 1 & 1
+        topics: list[bytes] = []
+        payloads: list[bytes] = []
+        packet_ids: list[int] = []
+        if kind not in _PLAIN or self._cut is not None:
+            return PublishRun(qos, topics, payloads, packet_ids)
+        no_properties = b"" if self._read_properties is None else b"\0"
+        between = 2 * qos  # bytes from the topic to the properties
+        skip = between + len(no_properties)
+        last = limit - _SHORTEST
+        while len(topics) < publishes and size < max_bytes and position <= last and data[position] == kind:
+            length, body = data[position + 1], position + 2
+            if length >= 0x80:
+                length, body = length & 0x7F | data[body] << 7, position + 3
+            end = body + length
+            start = body + 2
+            after = start + (data[body] << 8 | data[body + 1])
+            payload = after + skip
+            if end > limit or payload > end or length >= 0x4000 or end - position > self._max_packet:
+                break
+            if data[after + between : payload] != no_properties:
+                break
+            if qos:
+                packet_id = data[after] << 8 | data[after + 1]
+                if not packet_id:
+                    break
+                packet_ids.append(packet_id)
+            topics.append(data[start:after])
+            payloads.append(data[payload:end])
+            size += end - payload
+            position = end
+        self.size -= position - self._position
+        self._position = position
+        return PublishRun(qos, topics, payloads, packet_ids)
+
+    def next(self, *, publishes: bool = True) -> Publish | Control | None:
+        """Return the next packet, or None if it is not complete, or is a PUBLISH and `publishes` is False.
+
         Raises ProtocolError where the stream can't be read on.
         """
         while True:
             if self._cut is not None:
-                if self._skip or not publishes:
-                    return
-                cut, self._cut = self._cut, None
-                yield self._publish(cut.first, 0, cut.body, len(cut.first), cut.whole)._replace(
-                    defect="payload_too_large"
-                )
+                return self._take_cut() if publishes and not self._skip else None
             data, position = self._buffer, self._position
             header = remaining_length(data, position + 1)
             if header is None:
                 if self._fill(5):
                     continue
-                return
+                return None
             length, body = header
             end = body + length
             if end - position > self._max_packet:
                 if not self._begin_cut(position, body, end):
-                    return
+                    return None
             elif end > len(data):
                 if not self._fill(end - position):
-                    return
+                    return None
             else:
-                first = data[position]
-                if first >> 4 == PUBLISH and not publishes:
-                    return
+                kind = data[position] >> 4
+                if kind == PUBLISH and not publishes:
+                    return None
                 self._position = end
                 self.size -= end - position
-                if first >> 4 == PUBLISH:
-                    yield self._publish(data, position, body, end, end)
-                else:
-                    yield Control(first >> 4, data[position:end], body - position)
+                if kind == PUBLISH:
+                    return self._publish(data, position, body, end, end)
+                return Control(kind, data[position:end], body - position)
+
+    def _take_cut(self) -> Publish:
+        """Return the over-large packet that has passed."""
+        assert self._cut is not None
+        cut, self._cut = self._cut, None
+        return self._publish(cut.first, 0, cut.body, len(cut.first), cut.whole)._replace(defect="payload_too_large")
 
     def _fill(self, need: int) -> bool:
         """Join the chunks to the buffer once they can complete what is needed, so that joining stays linear."""
@@ -219,17 +280,9 @@ class PacketReader:
                 properties, after, defect = self._properties(data, after, end)
         if after > true_end:
             raise ProtocolError("malformed PUBLISH")
-        return Publish(
-            topic,
-            data[after:end],
-            qos,
-            bool(first & 1),
-            bool(first & 8),
-            packet_id,
-            properties,
-            true_end - after,
-            defect,
-        )
+        flags = (first & 1 == 1, first & 8 == 8)
+        payload = data[after:end]
+        return new_tuple(Publish, (topic, payload, qos, *flags, packet_id, properties, true_end - after, defect))
 
     def _properties(self, data: bytes, position: int, end: int) -> tuple[Properties | None, int, str | None]:
         """Return the properties, the position after them, and the defect where they are malformed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from operator import attrgetter
 from typing import NamedTuple
 
 from tidegate.bridge.convert import Converter
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Outcome, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
@@ -70,6 +71,7 @@ class Bridge:
             events, rejected = self._converter.convert(batch)
             outcome = await self._sink.send(events)
             await self._sent.put(_Sent(batch, events, rejected, outcome))
+            await asyncio.sleep(0)  # what was sent leaves before the next batch is worked on
 
     async def _settle(self) -> None:
         while True:
@@ -84,7 +86,7 @@ class Bridge:
     def _count_received(self, batch: Batch) -> None:
         counters = self.counters
         counters.received += len(batch.messages)
-        counters.received_bytes += sum([message.size for message in batch.messages])
+        counters.received_bytes += sum(map(_SIZE, batch.messages))
         counters.in_flight += len(batch.messages)
 
     def _count_settled(self, sent: _Sent, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> None:
@@ -95,7 +97,7 @@ class Bridge:
             elsewhere |= {id(event) for event, _ in outcome.refused}
             delivered = [event for event in sent.events if id(event) not in elsewhere]
         counters.delivered += len(delivered)
-        counters.delivered_bytes += sum([len(event.body) for event in delivered])
+        counters.delivered_bytes += sum(map(len, map(_BODY, delivered)))
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
         for one in rejected:
             if one.message.id not in not_dead:
@@ -105,4 +107,19 @@ class Bridge:
             counters.dropped["spool_full"] += dropped
         counters.in_flight -= len(sent.batch.messages)
         if delivered:
-            counters.delivery_duration.observe_all(time.time(), [event.message.received for event in delivered])
+            _observe(counters.delivery_duration, delivered)
+
+
+_SIZE = attrgetter("size")
+_BODY = attrgetter("body")
+
+
+def _observe(durations: Histogram, delivered: list[Encoded]) -> None:
+    """Count the time from receipt until now. What came together was received at the same time."""
+    now = time.time()
+    first = delivered[0].message.received
+    if first == delivered[-1].message.received:
+        durations.observe(max(0.0, now - first), len(delivered))
+        return
+    for event in delivered:
+        durations.observe(max(0.0, now - event.message.received))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tidegate.bridge.correlation import correlation_id
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.core import (
@@ -12,11 +14,13 @@ from tidegate.core import (
     Extensions,
     Mapping,
     Message,
+    Moment,
     Plan,
     decode_topic,
     encode_binary,
+    encode_plain,
     encode_structured,
-    format_time,
+    new_plan,
 )
 from tidegate.core.encode import Mode
 
@@ -25,6 +29,10 @@ MAX_PLANS = 32_768
 
 MAX_PLAN_TOPIC = 512
 """Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
+
+
+FEW = 4
+"""Messages of a batch below which columns do not pay."""
 
 
 class Converter:
@@ -47,40 +55,66 @@ class Converter:
         self._data = data
         self._source = source
         self._type = event_type
+        self._mode = mode
         self._encode = encode_structured if mode == "structured" else encode_binary
         self._correlation_path = correlation_path
         self._plans: dict[bytes, Plan] = {}
 
     def convert(self, batch: Batch) -> tuple[list[Encoded], list[Rejected]]:
         """Return an event for each message, in order, and the messages that can't be one."""
+        events = self._convert_plain(batch.messages)
+        return self._convert_each(batch.messages) if events is None else (events, [])
+
+    def _convert_plain(self, messages: Sequence[Message]) -> list[Encoded] | None:
+        """Return the events of messages that came together and have nothing of their own but topic and payload, as
+        nearly all do; or None if one of them has, or can't be an event."""
+        if len(messages) < FEW or self._mode == "binary" or self._correlation_path:
+            return None
+        topics, payloads, _, _, retained, _, properties, _, defects, received = zip(*messages, strict=True)
+        try:
+            plans = [
+                plan or self._plan(topic) for plan, topic in zip(map(self._plans.get, topics), topics, strict=True)
+            ]
+        except DeliveryError:
+            return None
+        if (
+            len(set(received)) > 1
+            or any(retained)
+            or any(properties)
+            or any(defects)
+            or not all(payloads)
+            or not self._data.are_values(payloads)
+        ):
+            return None
+        return encode_plain(plans, messages, Moment(received[0]), self._data)
+
+    def _convert_each(self, messages: Sequence[Message]) -> tuple[list[Encoded], list[Rejected]]:
         events = []
         rejected = []
-        received, stamp = -1.0, ""
-        for message in batch.messages:
-            if message.received != received:  # which is the same for what came together
-                received = message.received
-                stamp = format_time(received)
+        moment = Moment(0.0)
+        plans, encode, data = self._plans, self._encode, self._data
+        for message in messages:
+            topic, payload, _, _, retained, _, properties, _, defect, received = message
+            if received != moment.seconds:  # which is the same for what came together
+                moment = Moment(received)
             try:
-                events.append(self._event(message, stamp))
+                if defect is not None:
+                    raise DeliveryError(defect, _DEFECTS.get(defect, "found while it was received"))
+                plan = plans.get(topic) or self._plan(topic)
+                correlation = flags = None
+                if properties is not None or self._correlation_path:
+                    correlation = correlation_id(message, self._correlation_path)
+                if retained or not payload:
+                    flags = _flags(message)
+                events.append(encode(plan, message, moment, correlation, data, flags))
             except DeliveryError as error:
                 rejected.append(Rejected(message, error, "convert"))
         return events, rejected
 
-    def _event(self, message: Message, stamp: str) -> Encoded:
-        if message.defect is not None:
-            raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
-        plan = self._plans.get(message.topic) or self._plan(message.topic)
-        correlation = None
-        if message.properties is not None or self._correlation_path:
-            correlation = correlation_id(message, self._correlation_path)
-        return self._encode(plan, message, stamp, correlation, self._data, _flags(message))
-
     def _plan(self, raw: bytes) -> Plan:
         topic = decode_topic(raw)
-        plan = Plan(
-            self._mapping.subject(topic),
-            {"source": self._source, "type": self._type, "subject": topic},
-        )
+        attributes = {"source": self._source, "type": self._type, "subject": topic}
+        plan = new_plan(self._mode, self._mapping.subject(topic), attributes)
         if len(raw) <= MAX_PLAN_TOPIC:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
@@ -94,10 +128,8 @@ _DEFECTS = {
 }
 
 
-def _flags(message: Message) -> Extensions | None:
+def _flags(message: Message) -> Extensions:
     """Mark what a reader should not take for a fresh reading: kept by the broker, or without any payload."""
-    if message.payload and not message.retained:
-        return None
     flags: Extensions = {}
     if message.retained:
         flags["retained"] = True

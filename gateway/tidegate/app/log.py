@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(config: Log) -> None:
-    """Send log records to standard error as configured. nats-py's own are left out: the adapter says it better."""
+    """Send log records to standard error as configured."""
     handler = logging.StreamHandler(sys.stderr)
     if config.format == "json" or (config.format == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter())
@@ -42,4 +42,3 @@ def configure_logging(config: Log) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("tidegate").setLevel(config.level.upper())
-    logging.getLogger("nats").setLevel(logging.CRITICAL)

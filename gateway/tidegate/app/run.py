@@ -21,6 +21,9 @@ from tidegate.core import ConfigError
 
 log = logging.getLogger(__name__)
 
+_COLLECT_EVERY = 50_000
+"""New objects between two looks for cycles. A window of messages is that many, none of them in a cycle."""
+
 
 async def run(path: Path, config: Config, *, embedded: bool) -> None:
     """Run until SIGTERM or SIGINT, then stop in order. SIGHUP reads the file again.
@@ -44,6 +47,7 @@ async def run(path: Path, config: Config, *, embedded: bool) -> None:
         await gateway.apply(config)
         gc.collect()
         gc.freeze()  # what lives from here on is messages; the rest need not be looked at again
+        gc.set_threshold(_COLLECT_EVERY)
         gateway.failed.add_done_callback(lambda _: wake.set())
         while not asked & {signal.SIGTERM, signal.SIGINT}:
             await wake.wait()

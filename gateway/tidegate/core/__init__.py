@@ -3,11 +3,23 @@
 from tidegate.core.backoff import Backoff
 from tidegate.core.batch import Batch
 from tidegate.core.counter import BridgeCounters, Histogram
-from tidegate.core.encode import BYTES, Data, Encoded, Extensions, Plan, encode_binary, encode_structured, header_lines
+from tidegate.core.encode import (
+    BYTES,
+    Data,
+    Encoded,
+    Extensions,
+    Moment,
+    Plan,
+    encode_binary,
+    encode_plain,
+    encode_structured,
+    header_lines,
+    new_plan,
+)
 from tidegate.core.envelope import Envelope, format_time, percent_encode
 from tidegate.core.error import ConfigError, ConnectError, DeliveryError, ProtocolError, TidegateError
-from tidegate.core.identity import IdSource
-from tidegate.core.message import Message, Properties
+from tidegate.core.identity import IdBlock, IdSource, id_of
+from tidegate.core.message import Message, Properties, new_tuple
 from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.template import Mapping
@@ -16,6 +28,7 @@ from tidegate.core.topic import check_filter, decode_topic, matches
 __all__ = [
     "Message",
     "Properties",
+    "new_tuple",
     "Envelope",
     "Encoded",
     "Batch",
@@ -25,16 +38,21 @@ __all__ = [
     "Outcome",
     "Mapping",
     "IdSource",
+    "IdBlock",
+    "id_of",
     "Backoff",
     "BridgeCounters",
     "Histogram",
     "BYTES",
     "Data",
     "Extensions",
+    "Moment",
     "Plan",
     "encode_binary",
+    "encode_plain",
     "encode_structured",
     "header_lines",
+    "new_plan",
     "format_time",
     "percent_encode",
     "check_filter",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds in seconds, from a message on one host to one that waited out a short outage."""
@@ -19,14 +18,6 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-
-    def observe_all(self, now: float, since: Sequence[float]) -> None:
-        """Count the time from each of some moments until now. Those that came together have the same one."""
-        if since[0] == since[-1]:
-            self.observe(max(0.0, now - since[0]), len(since))
-            return
-        for moment in since:
-            self.observe(max(0.0, now - moment))
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count `times` observations of one value: a batch is observed at once."""

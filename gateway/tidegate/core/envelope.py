@@ -6,6 +6,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
+from math import modf
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -17,7 +19,16 @@ STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 as an RFC 3339 time stamp in UTC, always with microseconds (CloudEvents §2.2)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    fraction, whole = modf(seconds)
+    microseconds = round(fraction * 1e6)
+    if not 0 <= microseconds < 1_000_000:  # before 1970, or rounded up to the next second
+        return _format_datetime(datetime.fromtimestamp(seconds, UTC))
+    return f"{_format_second(whole)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _format_second(whole: float) -> str:
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _format_datetime(time: datetime) -> str:
