@@ -24,8 +24,8 @@ format: .venv/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.dev mosquitto  ## throughput, CPU and memory on this machine
-	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
+bench: .venv/.bench mosquitto  ## Tidegate beside its rivals on this machine: make bench ARGS=--quick
+	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 soak: .venv/.dev mosquitto  ## random faults and the balance: make soak ARGS="--for 10m --seed 7"
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
@@ -58,3 +58,8 @@ mosquitto:
 	@echo "installing Tidegate and its tools into .venv (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/.demo
+
+.venv/.bench: .venv/bin/python pyproject.toml
+	@echo "installing Tidegate, its tools and its rivals into .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@ .venv/.dev .venv/.demo

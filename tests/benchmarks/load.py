@@ -32,7 +32,7 @@ def topic(number: int, topics: int) -> bytes:
 
 def payload(number: int, size: int) -> bytes:
     """Return a numbered JSON reading of this size."""
-    start = b'{"seq":%d,"sent":1%018d,"temperature":21.5,"pad":"' % (number, 0)
+    start = b'{"seq":%d,"sent":1%018d,"t":21.5,"pad":"' % (number, 0)
     return start + b"x" * (size - len(start) - 2) + b'"}'
 
 

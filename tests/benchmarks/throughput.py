@@ -1,100 +1,116 @@
-"""How fast, at what cost: numbered messages through a real broker and the gateway process into a file-backed stream.
+"""Throughput: messages a second from the first to the last that NATS got, CPU for each, peak memory, and the balance.
 
-    make bench ARGS="--count 100000 --qos 1 --protocol 5"
-
-Throughput is from the first receipt to the last PubAck as the gateway counts them, CPU is user and system time of the
-gateway process alone, memory its peak. Every run ends with the balance; one with a loss or a double reports nothing.
+The time is the stream's own, of storing, so that the same clock serves every contender and nothing is polled; on core
+NATS a subscriber's. CPU is user and system time of the contender alone, from before the load until the last is stored.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import platform
-import statistics
-import sys
-import tempfile
+import subprocess
 import time
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
-from tests.support.checker import balance, envelopes, nats_client
-from tests.support.gateway import GatewayProcess, gateway, write_config
-from tests.support.generator import device
-from tests.support.server import any_broker, iotcore, nats_server
-from tests.support.wait import eventually
+from tests.benchmarks.child import Child, child
+from tests.benchmarks.contender import Contender
+from tests.benchmarks.job import Job, Size
+from tests.benchmarks.process import cpu_seconds, peak_mib
+from tests.benchmarks.result import Run, refusal
+from tests.benchmarks.site import Site, site
 
-
-class Measurement(NamedTuple):
-    """One run."""
-
-    rate: float
-    cpu: float
-    memory: float
+_CEILING_TIMEOUT = 120.0
+_SUBSCRIBED = 1.0  # seconds
 
 
-async def measure(count: int, qos: int, protocol: str, broker: str) -> Measurement:
-    """Run once with servers of its own."""
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name:
-        folder = Path(name)
-        start_broker = iotcore if broker == "iotcore" else any_broker
-        async with start_broker(folder / "mqtt", protocol) as port, nats_server(folder / "nats") as server:
-            config, http = write_config(folder, port, server.port, qos=qos, protocol=protocol)
-            # mosquitto takes any version on one port; the embedded broker only one.
-            speaks = protocol if broker == "iotcore" else "3.1.1"
-            async with gateway(config, http) as running, device(port, protocol=speaks) as sensor:
-                before = _cpu_seconds(running)
-                start = time.perf_counter()
-                await sensor.send(range(count), qos=qos)
-                await eventually(lambda: _delivered(running, count), "every message is delivered", 600)
-                elapsed = time.perf_counter() - start
-                cpu = _cpu_seconds(running) - before
-                memory = _peak_memory(running)
-                async with nats_client(server.port) as client:
-                    found = balance(await envelopes(client), sensor.name, sensor.acknowledged)
-                if found.lost or found.doubled:
-                    raise SystemExit(f"not reported: lost {len(found.lost)}, doubled {len(found.doubled)}")
-                return Measurement(count / elapsed, cpu / count * 1e6, memory)
+async def throughput(job: Job, contender: Contender, number: int, size: Size) -> Run:
+    """Run one contender once."""
+    count = size.messages(job, contender.share)
+    run = Run(job.name, contender.name, number, count)
+    async with site(job) as place:
+        if contender.name == "mosquitto_sub":
+            return await _ceiling(place, run)
+        async with contender.start(place) as pids, load(place, count) as sender:
+            into = _into_core if job.deliver == "core" else _into_stream
+            return await into(place, run, pids, sender)
 
 
-async def _delivered(running: GatewayProcess, count: int) -> bool:
-    return await running.total("tidegate_messages_delivered_total") >= count
+def load(place: Site, count: int) -> AbstractAsyncContextManager[Child]:
+    """Return the load's process."""
+    job = place.job
+    shape = ("--qos", job.qos, "--protocol", job.protocol, "--size", job.size, "--topics", job.topics)
+    return child("load", place.mqtt, "--count", count, *shape)
 
 
-def _cpu_seconds(running: GatewayProcess) -> float:
-    assert running.process is not None
-    fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+async def _into_stream(place: Site, run: Run, pids: list[int], sender: Child) -> Run:
+    before = cpu_seconds(pids)
+    await sender.go()
+    await place.filled(run.messages)
+    used, peak = cpu_seconds(pids) - before, peak_mib(pids)
+    state = await place.settled()
+    lost, doubled = await place.balance(run.messages)
+    run = replace(run, lost=lost, doubled=doubled)
+    return _with_rate(run, state.last - state.first, used, peak, await sender.result())
 
 
-def _peak_memory(running: GatewayProcess) -> float:
-    """Return the peak resident set in MiB."""
-    assert running.process is not None
-    status = Path(f"/proc/{running.process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+async def _into_core(place: Site, run: Run, pids: list[int], sender: Child) -> Run:
+    async with child("subscriber", place.nats, "--count", run.messages) as subscriber:
+        before = cpu_seconds(pids)
+        await sender.go()
+        found = await subscriber.result()
+        used, peak = cpu_seconds(pids) - before, peak_mib(pids)
+    run = replace(run, lost=int(found["lost"]), doubled=int(found["doubled"]))
+    return _with_rate(run, found["last"] - found["first"], used, peak, await sender.result())
 
 
-async def main(options: argparse.Namespace) -> None:
-    """Print each run and the medians."""
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, everything on one machine"
-    )
-    job = f"{options.count} messages of about 100 B, QoS {options.qos}, MQTT {options.protocol}, {options.broker}"
-    print(job, flush=True)
-    runs = []
-    for _ in range(options.runs):
-        runs.append(await measure(options.count, options.qos, options.protocol, options.broker))
-        print("  {:8.0f} msg/s  {:6.1f} us CPU a message  {:6.1f} MiB peak".format(*runs[-1]), flush=True)
-    medians = (statistics.median(run[field] for run in runs) for field in range(3))
-    print("  {:8.0f} msg/s  {:6.1f} us CPU a message  {:6.1f} MiB peak  (medians)".format(*medians))
+async def _ceiling(place: Site, run: Run) -> Run:
+    """Run mosquitto_sub, which only counts: what the broker can give to a client in C.
+
+    Its time is from the start of the load to its own end. It says to nobody that it has subscribed, which takes
+    milliseconds; if it were not in time, it would miss messages and not end.
+    """
+    job = place.job
+    version = ("-V", "mqttv5" if job.protocol == "5" else "mqttv311")
+    command = ("mosquitto_sub", "-p", str(place.mqtt), "-t", "sensors/#", "-q", str(job.qos), "-i", "sub", "-c")
+    process = subprocess.Popen((*command, *version, "-C", str(run.messages)), stdout=subprocess.DEVNULL)  # noqa: ASYNC220
+    ended = asyncio.create_task(asyncio.to_thread(os.wait4, process.pid, 0))
+    try:
+        await asyncio.sleep(_SUBSCRIBED)
+        async with load(place, run.messages) as sender:
+            await sender.go()
+            start = time.monotonic()
+            peak = 0.0
+            while not ended.done() and time.monotonic() - start < _CEILING_TIMEOUT:
+                # ru_maxrss would be that of this process, from which it was forked.
+                peak = max(peak, _peak_or_zero(process.pid))
+                await asyncio.wait((ended,), timeout=0.05)
+            elapsed = time.monotonic() - start
+            assert ended.done(), "mosquitto_sub did not get everything"
+            _, status, usage = ended.result()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            used = await sender.result()
+    finally:
+        if not ended.done():
+            process.kill()
+            await ended
+    assert process.returncode == 0, f"mosquitto_sub ended with {process.returncode}"
+    return _with_rate(run, elapsed, usage.ru_utime + usage.ru_stime, peak, used)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--qos", type=int, choices=(1, 2), default=1)
-    parser.add_argument("--protocol", choices=("5", "3.1.1"), default="5")
-    parser.add_argument("--broker", choices=("mosquitto", "iotcore"), default="mosquitto")
-    parser.add_argument("--runs", type=int, default=3)
-    sys.exit(asyncio.run(main(parser.parse_args())))
+def _peak_or_zero(pid: int) -> float:
+    try:
+        return peak_mib([pid])
+    except OSError:  # it ended meanwhile
+        return 0.0
+
+
+def _with_rate(run: Run, elapsed: float, cpu: float, peak: float, sender: dict[str, float]) -> Run:
+    """Return the run with its values; without a throughput where the load was what limited it."""
+    problem = refusal(sender["cpu"], elapsed)
+    values = {"cpu": cpu / run.messages * 1e6, "peak": peak}
+    if elapsed > 0:
+        values["load"] = sender["cpu"] / elapsed
+    if not problem and not run.lost:
+        values["rate"] = run.messages / elapsed
+    return replace(run, values=values, problem=problem)
