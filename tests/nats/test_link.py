@@ -401,12 +401,14 @@ async def test_a_server_that_requires_tls_where_none_is_configured_is_refused_by
         (b"\x00\xff\r\n", "is this a NATS server?"),
         (b"INFO nothing\r\n", "not JSON"),
         (b"INFO []\r\n", "not an object"),
+        (b'INFO {"max_payload": "x"}\r\n', "makes no sense"),
+        (b'INFO {"nonce": 7}\r\n', "makes no sense"),
         (b"x" * 200_000, "without an end"),
         (b"MSG a 1 -1\r\n", "malformed"),
         (info() + b"220 smtp.example.com ESMTP\r\n", "is this a NATS server?"),
         (info() + b"-ERR 'Authorization Violation'\r\n-ERR 'Stale'\r\nx\r\n", "Authorization Violation"),
     ],
-    ids=["http", "binary", "INFO", "INFO list", "no end", "malformed", "garbage after INFO", "an error"],
+    ids=["http", "binary", "INFO", "INFO list", "payload", "nonce", "no end", "malformed", "garbage", "an error"],
 )
 async def test_a_server_that_sends_garbage_is_refused_with_a_clear_text(greeting: bytes, words: str) -> None:
     reason, _ = await refusal(greeting)

@@ -94,6 +94,8 @@ class Link(asyncio.Protocol):
                 if self._pongs and not (pong := self._pongs.pop(0)).done():
                     pong.set_result(None)
             case wire.Info(fields):
+                if not isinstance(fields.get("max_payload", 0), int) or not isinstance(fields.get("nonce", ""), str):
+                    raise ProtocolError("an INFO that makes no sense; is this a NATS server?")
                 self.info = fields
                 if not self._greeted.done():
                     self._greeted.set_result(None)
