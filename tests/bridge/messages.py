@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tidegate.bridge import DECODERS, Converter, DeadLetters
+from tidegate.bridge.convert import FEW
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.core import Batch, Encoded, IdSource, Mapping, Message, Properties
 from tidegate.memory import MemorySink
@@ -37,22 +38,19 @@ def document(event: Encoded) -> dict[str, Any]:
 
 
 def converted(decoder: str = "json", mode: str = "structured", **more: Any) -> Encoded:
-    """Return the event of one message, which is the same whether its topic is new or not."""
+    """Return the event of one message, which is the same alone and in a batch that is worth columns."""
     some, given = converter(decoder, mode), message(**more)
-    first, again = convert_all(some, given), convert_all(some, given)
-    assert first == again
-    events, rejected = first
+    events, rejected = convert_all(some, given)
+    assert convert_all(some, *[given] * FEW) == (events * FEW, rejected * FEW)
     assert not rejected, rejected
     return events[0]
 
 
 def refused(decoder: str = "json", mode: str = "structured", **more: Any) -> Rejected:
     """Return the rejection of one message. A good message beside it must not suffer (law 8)."""
-    good, bad = message("good/one", b'{"a":1}'), message(**more)
-    some = converter(decoder, mode)
-    convert_all(some, good, bad._replace(payload=b'{"a":1}', defect=None))  # from now on no topic is new
-    events, rejected = convert_all(some, bad, good)
-    assert [event.message for event in events] == [good]
+    bad, good = message(**more), [message("good/one", b'{"a":1}') for _ in range(FEW)]
+    events, rejected = convert_all(converter(decoder, mode), bad, *good)
+    assert [event.message for event in events] == good
     assert len(rejected) == 1
     return rejected[0]
 

@@ -72,9 +72,7 @@ class Converter:
             return None
         topics, payloads, _, _, retained, _, properties, _, defects, received = zip(*messages, strict=True)
         try:
-            plans = [
-                plan or self._plan(topic) for plan, topic in zip(map(self._plans.get, topics), topics, strict=True)
-            ]
+            plans = [self._plans.get(topic) or self._plan(topic) for topic in topics]
         except DeliveryError:
             return None
         if (
@@ -91,11 +89,11 @@ class Converter:
     def _convert_each(self, messages: Sequence[Message]) -> tuple[list[Encoded], list[Rejected]]:
         events = []
         rejected = []
-        moment = Moment(0.0)
+        moment: Moment | None = None
         plans, encode, data = self._plans, self._encode, self._data
         for message in messages:
             topic, payload, _, _, retained, _, properties, _, defect, received = message
-            if received != moment.seconds:  # which is the same for what came together
+            if moment is None or received != moment.seconds:  # which is the same for what came together
                 moment = Moment(received)
             try:
                 if defect is not None:
