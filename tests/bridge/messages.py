@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tidegate.bridge import DECODERS, Converter, DeadLetters
+from tidegate.bridge import Converter, DeadLetters, Shape, Steps, new_decoder
 from tidegate.bridge.convert import FEW
+from tidegate.bridge.correlation import correlation_id
 from tidegate.bridge.dead_letter import Rejected
-from tidegate.core import Batch, Encoded, IdSource, Mapping, Message, Properties
+from tidegate.core import Encoded, IdSource, Mapping, Message, Properties
 from tidegate.memory import MemorySink
 
 RECEIVED = 1_700_000_000.0
@@ -21,14 +22,18 @@ def message(topic: str | bytes = "a/b", payload: bytes = b"1", **more: Any) -> M
     return Message(raw, payload, _IDS.take(1)[0], **{"received": RECEIVED, **more})
 
 
-def converter(decoder: str = "json", mode: str = "structured", template: str = "plant.{all...}") -> Converter:
+def converter(
+    decoder: str = "json", mode: str = "structured", template: str = "plant.{all...}", steps: Steps | None = None
+) -> Converter:
     """Return a converter for any topic."""
-    return Converter(Mapping("{all...}", template), DECODERS[decoder], "urn:tidegate:test:b", "t.v1", mode)
+    shape = Shape(mapping=Mapping("{all...}", template), source="urn:tidegate:test:b", type="t.v1", mode=mode)
+    return Converter(shape, new_decoder(decoder), steps)
 
 
 def convert_all(some: Converter, *messages: Message) -> tuple[list[Encoded], list[Rejected]]:
     """Convert messages as one batch."""
-    return some.convert(Batch(messages))
+    events, rejected, _ = some.convert(messages)
+    return events, rejected
 
 
 def document(event: Encoded) -> dict[str, Any]:
@@ -64,4 +69,4 @@ def properties(**more: Any) -> Properties:
 
 def dead_letters(sink: MemorySink) -> DeadLetters:
     """Return the dead letters of a bridge called `b`."""
-    return DeadLetters(sink, "b", "urn:tidegate:test:b", "dead.b")
+    return DeadLetters(sink, "b", "urn:tidegate:test:b", "dead.b", lambda one: correlation_id(one.properties))

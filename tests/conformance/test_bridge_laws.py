@@ -13,7 +13,7 @@ from tests.conformance.conftest import Ends
 from tests.conformance.driver import turns
 from tests.conformance.sinks import TOO_LONG, SinkHarness
 from tests.support.wait import eventually
-from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters
+from tidegate.bridge import Bridge, Converter, DeadLetters, Shape, new_decoder
 from tidegate.core import BridgeCounters, Mapping, Sink, Source
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,8 +33,10 @@ def _bad(numbers: range) -> set[int]:
 def _bridge(ends: Ends, source: Source, sink: Sink) -> Bridge:
     name = ends.sink.name
     mapping = Mapping("sensors/{site}/{device}/reading", f"{name}.event.{{device}}")
-    converter = Converter(mapping, DECODERS["json"], EVENT_SOURCE, "com.example.law.v1")
-    return Bridge("law", source, converter, sink, DeadLetters(sink, "law", EVENT_SOURCE, f"{name}.dead"))
+    shape = Shape(mapping=mapping, source=EVENT_SOURCE, type="com.example.law.v1")
+    converter = Converter(shape, new_decoder("json"))
+    letters = DeadLetters(sink, "law", EVENT_SOURCE, f"{name}.dead", converter.correlation_of)
+    return Bridge("law", source, converter, sink, letters)
 
 
 @asynccontextmanager

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.strategies import messages
-from tidegate.bridge import DECODERS, Converter
-from tidegate.core import Batch, Encoded, Envelope, Mapping, Message, Properties, format_time, header_lines
+from tidegate.bridge import Converter, Shape, new_decoder
+from tidegate.core import Encoded, Envelope, Mapping, Message, Properties, format_time, header_lines
 
 _SOURCE, _TYPE = "urn:tidegate:plant-1:readings", "com.example.sensor.reading.v1"
 
 
 def convert(message: Message, decoder: str, mode: str) -> Encoded:
     """Return the event of one message, as a bridge makes it."""
-    converter = Converter(Mapping("{all...}", "plant.{all...}"), DECODERS[decoder], _SOURCE, _TYPE, mode)
-    events, rejected = converter.convert(Batch([message]))
+    shape = Shape(mapping=Mapping("{all...}", "plant.{all...}"), source=_SOURCE, type=_TYPE, mode=mode)
+    events, rejected, _ = Converter(shape, new_decoder(decoder)).convert([message])
     assert not rejected, rejected
     return events[0]
 

@@ -28,7 +28,7 @@ def _fields(model: type[BaseModel], at: str = "") -> set[str]:
     """Return every option's name, those of sections with their section."""
     found = set()
     for name, field in model.model_fields.items():
-        found.add(f"{at}{name}")
+        found.add(f"{at}{field.alias or name}")
         for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 found |= _fields(inner, f"{name}.")

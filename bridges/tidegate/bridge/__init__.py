@@ -1,9 +1,34 @@
 """What lies between a source and a sink; it knows neither protocol."""
 
 from tidegate.bridge.bridge import Bridge
-from tidegate.bridge.convert import Converter
+from tidegate.bridge.convert import Converted, Converter
 from tidegate.bridge.dead_letter import DEAD_LETTER_TYPE, DeadLetters, message_of, topic_of
-from tidegate.bridge.decode import DECODERS
+from tidegate.bridge.decode import Decoder, decoder_names, new_decoder
+from tidegate.bridge.device_time import Unit
+from tidegate.bridge.expression import Expression
+from tidegate.bridge.inflate import Compression, new_inflate
+from tidegate.bridge.normalise import Shape, Steps
 from tidegate.bridge.overflow import Overflow
+from tidegate.bridge.schema import Schema, load_schema
 
-__all__ = ["DEAD_LETTER_TYPE", "DECODERS", "Bridge", "Converter", "DeadLetters", "Overflow", "message_of", "topic_of"]
+__all__ = [
+    "DEAD_LETTER_TYPE",
+    "Bridge",
+    "Compression",
+    "Converted",
+    "Converter",
+    "DeadLetters",
+    "Decoder",
+    "Expression",
+    "Overflow",
+    "Schema",
+    "Shape",
+    "Steps",
+    "Unit",
+    "decoder_names",
+    "load_schema",
+    "message_of",
+    "new_decoder",
+    "new_inflate",
+    "topic_of",
+]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from tidegate.bridge.convert import Converter
+from tidegate.bridge.convert import Converted, Converter
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Outcome, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Message, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
@@ -20,12 +21,15 @@ NOTHING = Outcome()
 
 
 class _Sent(NamedTuple):
-    """A batch on its way: its events, what could not become one, and what will become of them."""
+    """Messages on their way, nearly always a whole batch: what was made of them, and what will become of that.
 
-    batch: Batch
-    events: list[Encoded]
-    rejected: list[Rejected]
+    batch: the one that is finished with these messages, if it is.
+    """
+
+    messages: Sequence[Message]
+    converted: Converted
     outcome: asyncio.Future[Outcome]
+    batch: Batch | None
 
 
 class Bridge:
@@ -68,18 +72,25 @@ class Bridge:
             batch = await self._source.receive()
             self._waiting = False
             self._count_received(batch)
-            events, rejected = self._converter.convert(batch)
-            outcome = await self._sink.send(events)
-            await self._sent.put(_Sent(batch, events, rejected, outcome))
+            left = len(batch.messages)
+            for messages in self._converter.portions(batch.messages):
+                left -= len(messages)
+                converted = self._converter.convert(messages)
+                outcome = await self._sink.send(converted.events)
+                await self._sent.put(_Sent(messages, converted, outcome, None if left else batch))
             await asyncio.sleep(0)  # what was sent leaves before the next batch is worked on
 
     async def _settle(self) -> None:
         while True:
             sent = await self._sent.get()
             outcome = await sent.outcome
-            rejected = sent.rejected + [Rejected(event.message, error, "deliver") for event, error in outcome.refused]
+            rejected = sent.converted.rejected
+            if outcome.refused:  # of a message's events perhaps several
+                refused = {id(event.message): (event.message, error) for event, error in outcome.refused}
+                rejected = rejected + [Rejected(message, error, "deliver") for message, error in refused.values()]
             buried = await self._dead_letters.store(rejected) if rejected else NOTHING
-            sent.batch.settle()
+            if sent.batch is not None:
+                sent.batch.settle()
             self._count_settled(sent, outcome, rejected, buried)
             self._sent.task_done()
 
@@ -90,24 +101,30 @@ class Bridge:
         counters.in_flight += len(batch.messages)
 
     def _count_settled(self, sent: _Sent, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> None:
+        """Count each message by the worst that became of one of its events: dead-lettered, dropped, spooled."""
         counters = self.counters
-        delivered = sent.events
+        events, _, filtered = sent.converted
+        dropped: set[int] = set()
+        spooled: set[int] = set()
         if outcome.refused or outcome.spooled or outcome.dropped:
-            elsewhere = {id(event) for event in (*outcome.spooled, *outcome.dropped)}
-            elsewhere |= {id(event) for event, _ in outcome.refused}
-            delivered = [event for event in sent.events if id(event) not in elsewhere]
-        counters.delivered += len(delivered)
-        counters.delivered_bytes += sum(map(len, map(_BODY, delivered)))
+            refused = {id(event.message) for event, _ in outcome.refused}
+            dropped = {id(event.message) for event in outcome.dropped} - refused
+            spooled = {id(event.message) for event in outcome.spooled} - refused - dropped
+            elsewhere = refused | dropped | spooled
+            events = [event for event in events if id(event.message) not in elsewhere]
+        counters.delivered += len(sent.messages) - len(rejected) - len(dropped) - len(spooled) - filtered
+        counters.delivered_bytes += sum(map(len, map(_BODY, events)))
+        counters.filtered += filtered
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
         for one in rejected:
             if one.message.id not in not_dead:
                 counters.dead_lettered[one.error.reason] += 1
-        counters.spooled += len(outcome.spooled) + len(buried.spooled)
-        if dropped := len(outcome.dropped) + len(buried.dropped):
-            counters.dropped["spool_full"] += dropped
-        counters.in_flight -= len(sent.batch.messages)
-        if delivered:
-            _observe(counters.delivery_duration, delivered)
+        counters.spooled += len(spooled) + len(buried.spooled)
+        if given_up := len(dropped) + len(buried.dropped):
+            counters.dropped["spool_full"] += given_up
+        counters.in_flight -= len(sent.messages)
+        if events:
+            _observe(counters.delivery_duration, events)
 
 
 _SIZE = attrgetter("size")

@@ -1,18 +1,19 @@
-"""The step from a message to an event, or to a dead letter. Pure: no I/O."""
+"""The step from messages to events or dead letters. Pure: no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-from tidegate.bridge.correlation import correlation_id
+from tidegate.bridge.correlation import context, correlation_id
 from tidegate.bridge.dead_letter import Rejected
+from tidegate.bridge.decode import Decoder
+from tidegate.bridge.normalise import JSON_TYPE, Normaliser, Shape, Steps
 from tidegate.core import (
-    Batch,
-    Data,
+    BYTES,
     DeliveryError,
     Encoded,
     Extensions,
-    Mapping,
     Message,
     Moment,
     Plan,
@@ -22,7 +23,6 @@ from tidegate.core import (
     encode_structured,
     new_plan,
 )
-from tidegate.core.encode import Mode
 
 MAX_PLANS = 32_768
 """Topics whose constants are remembered. Beyond that they are worked out again: memory stays bounded."""
@@ -30,45 +30,83 @@ MAX_PLANS = 32_768
 MAX_PLAN_TOPIC = 512
 """Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
 
-
 FEW = 4
 """Messages of a batch below which columns do not pay."""
 
+PORTION = 64 * 1024
+"""Bytes of payload that are converted at once where a message can become many events: an array of digits becomes
+some hundred times its size."""
+
+
+class Converted(NamedTuple):
+    """What became of messages: events, in order; those that can't be one; and how many were left out on purpose."""
+
+    events: list[Encoded]
+    rejected: list[Rejected]
+    filtered: int = 0
+
 
 class Converter:
-    """Turns batches into events for one bridge.
+    """Turns messages into events for one bridge.
 
-    source, event_type: the events' `source` and `type`. correlation_path: where in a JSON payload a correlation id
-    may be, used where MQTT 5 brings none.
+    pass_events: a message that is an event already stays that event. restore: completes a message by what earlier ones
+    said, before all else; for the live messages of a stateful format.
     """
 
     def __init__(
         self,
-        mapping: Mapping,
-        data: Data,
-        source: str,
-        event_type: str,
-        mode: Mode = "structured",
-        correlation_path: tuple[str, ...] = (),
+        shape: Shape,
+        decoder: Decoder,
+        steps: Steps | None = None,
+        *,
+        pass_events: bool = True,
+        restore: Callable[[Message], Message] | None = None,
     ) -> None:
-        self._mapping = mapping
-        self._data = data
-        self._source = source
-        self._type = event_type
-        self._mode = mode
-        self._encode = encode_structured if mode == "structured" else encode_binary
-        self._correlation_path = correlation_path
+        steps = steps or Steps()
+        pass_events = pass_events and decoder.data is not BYTES  # raw bytes are not looked into
+        self._shape = shape
+        self._normaliser = Normaliser(shape, decoder, steps, pass_events=pass_events)
+        self._restore = restore
+        self._data = decoder.data
+        self._looks_inside = steps.any or decoder.data is None
+        self._splits = steps.each is not None or decoder.is_list
+        self._inflates = steps.inflate is not None
+        self._pass_events = pass_events
+        self._pass_json = pass_events and decoder.data is not None and decoder.data.content_type == JSON_TYPE
+        self._by_column = not self._looks_inside and restore is None and shape.mode == "structured"
+        self._encode = encode_structured if shape.mode == "structured" else encode_binary
         self._plans: dict[bytes, Plan] = {}
 
-    def convert(self, batch: Batch) -> tuple[list[Encoded], list[Rejected]]:
-        """Return an event for each message, in order, and the messages that can't be one."""
-        events = self._convert_plain(batch.messages)
-        return self._convert_each(batch.messages) if events is None else (events, [])
+    def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+        """Yield a batch's messages as they are to be converted and sent: all at once, unless they could become too many
+        events for that."""
+        if not self._splits:
+            yield messages
+            return
+        start = size = 0
+        for number, message in enumerate(messages):
+            size += PORTION if self._inflates else len(message.payload)
+            if size >= PORTION:
+                yield messages[start : number + 1]
+                start, size = number + 1, 0
+        if start < len(messages) or not messages:
+            yield messages[start:]
+
+    def convert(self, messages: Sequence[Message]) -> Converted:
+        """Return what becomes of messages that came together."""
+        if self._by_column and (events := self._convert_plain(messages)) is not None:
+            return Converted(events, [])
+        return self._convert_each(messages)
+
+    def correlation_of(self, message: Message) -> str | None:
+        """Return the correlation id that a device gave with a message, good or bad, or None."""
+        return self._normaliser.correlation_of(message)
 
     def _convert_plain(self, messages: Sequence[Message]) -> list[Encoded] | None:
         """Return the events of messages that came together and have nothing of their own but topic and payload, as
         nearly all do; or None if one of them has, or can't be an event."""
-        if len(messages) < FEW or self._mode == "binary" or self._correlation_path:
+        data = self._data
+        if len(messages) < FEW or data is None:
             return None
         topics, payloads, _, _, retained, _, properties, _, defects, received = zip(*messages, strict=True)
         try:
@@ -81,38 +119,56 @@ class Converter:
             or any(properties)
             or any(defects)
             or not all(payloads)
-            or not self._data.are_values(payloads)
+            or not data.are_values(payloads)
         ):
             return None
-        return encode_plain(plans, messages, Moment(received[0]), self._data)
+        return encode_plain(plans, messages, Moment(received[0]), data)
 
-    def _convert_each(self, messages: Sequence[Message]) -> tuple[list[Encoded], list[Rejected]]:
-        events = []
+    def _convert_each(self, messages: Sequence[Message]) -> Converted:
+        events: list[Encoded] = []
         rejected = []
+        filtered = 0
         moment: Moment | None = None
-        plans, encode, data = self._plans, self._encode, self._data
-        for message in messages:
-            topic, payload, _, _, retained, _, properties, _, defect, received = message
-            if moment is None or received != moment.seconds:  # which is the same for what came together
-                moment = Moment(received)
+        for original in messages:
+            message = original
+            if moment is None or message.received != moment.seconds:  # which is the same for what came together
+                moment = Moment(message.received)
             try:
-                if defect is not None:
-                    raise DeliveryError(defect, _DEFECTS.get(defect, "found while it was received"))
-                plan = plans.get(topic) or self._plan(topic)
-                correlation = flags = None
-                if properties is not None or self._correlation_path:
-                    correlation = correlation_id(message, self._correlation_path)
-                if retained or not payload:
-                    flags = _flags(message)
-                events.append(encode(plan, message, moment, correlation, data, flags))
+                if message.defect is not None:
+                    raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
+                if self._restore is not None:
+                    message = self._restore(message)
+                if self._looks_inside or self._may_be_event(message):
+                    found = self._normaliser.events(message)
+                    events += found
+                    filtered += not found
+                else:
+                    events.append(self._event(message, moment))
             except DeliveryError as error:
                 rejected.append(Rejected(message, error, "convert"))
-        return events, rejected
+        return Converted(events, rejected, filtered)
+
+    def _may_be_event(self, message: Message) -> bool:
+        """Whether to look if a device sent an event. One that is in binary mode has properties."""
+        return self._pass_events and (
+            message.properties is not None or (self._pass_json and b'"specversion"' in message.payload)
+        )
+
+    def _event(self, message: Message, moment: Moment) -> Encoded:
+        assert self._data is not None
+        plan = self._plans.get(message.topic) or self._plan(message.topic)
+        correlation = extensions = None
+        if message.properties is not None:
+            correlation, extensions = correlation_id(message.properties), context(message.properties)
+        if message.retained or not message.payload:
+            extensions = {**(extensions or {}), **_flags(message)}
+        return self._encode(plan, message, moment, correlation, self._data, extensions)
 
     def _plan(self, raw: bytes) -> Plan:
         topic = decode_topic(raw)
-        attributes = {"source": self._source, "type": self._type, "subject": topic}
-        plan = new_plan(self._mode, self._mapping.subject(topic), attributes)
+        mapping = self._shape.mapping
+        subject = mapping.subject(topic)
+        plan = new_plan(self._shape.mode, subject, self._shape.constants(topic, mapping.captures(topic) or {}))
         if len(raw) <= MAX_PLAN_TOPIC:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()

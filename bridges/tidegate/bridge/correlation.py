@@ -1,25 +1,22 @@
-"""The correlation id that a device gave with a message."""
+"""The ids that a device gave with a message, by which events are joined into one story."""
 
 from __future__ import annotations
 
-import orjson
+import re
 
-from tidegate.core import Message, Properties
+from tidegate.core import Extensions, Properties
 
 MAX_CORRELATION = 256
-"""Characters that are kept of a correlation id that a device sent."""
+"""Characters that are kept of an id that a device sent."""
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?").fullmatch
+_MAX_TRACESTATE = 512
 
 
-def correlation_id(message: Message, path: tuple[str, ...] = ()) -> str | None:
-    """Return the device's correlation id: from MQTT 5, else from `path` in a JSON payload, or None."""
-    correlation = None if message.properties is None else _from_properties(message.properties)
-    if correlation is None and path:
-        correlation = _from_payload(path, message.payload)
-    return correlation
-
-
-def _from_properties(properties: Properties) -> str | None:
-    """Return a user property, else Correlation Data (MQTT 5 §3.3.2.3.6)."""
+def correlation_id(properties: Properties | None) -> str | None:
+    """Return the device's correlation id from MQTT 5: a user property, else Correlation Data (§3.3.2.3.6), or None."""
+    if properties is None:
+        return None
     if given := properties.get("correlationid"):
         return given[:MAX_CORRELATION]
     if data := properties.correlation_data:
@@ -27,17 +24,26 @@ def _from_properties(properties: Properties) -> str | None:
     return None
 
 
-def _from_payload(path: tuple[str, ...], payload: bytes) -> str | None:
-    """Return the text or number at a path in a JSON payload, or None. What is wrong with the payload, others say."""
-    try:
-        value = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+def id_from_value(value: object) -> str | None:
+    """Return an id that was found in a payload: a text or a whole number, else None."""
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)[:MAX_CORRELATION] or None
     return None
+
+
+def context(properties: Properties) -> Extensions:
+    """Return the attributes that say where a message belongs: `causationid`, and W3C Trace Context's `traceparent` and
+    `tracestate`, from user properties of these names. A `traceparent` that is none is left out (§3.2 there)."""
+    found: Extensions = {}
+    if causation := properties.get("causationid"):
+        found["causationid"] = causation[:MAX_CORRELATION]
+    trace = properties.get("traceparent")
+    if trace and len(trace) <= MAX_CORRELATION and _TRACEPARENT(trace):
+        found["traceparent"] = trace
+        state = properties.get("tracestate")
+        if state and len(state) <= _MAX_TRACESTATE:
+            found["tracestate"] = state
+    return found
 
 
 def _as_text(data: bytes) -> str:

@@ -6,12 +6,12 @@ import asyncio
 import json
 import logging
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
-from tidegate.bridge.correlation import correlation_id
 from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Properties, Sink, format_time, header_lines
 
 log = logging.getLogger(__name__)
@@ -39,17 +39,17 @@ class Rejected(NamedTuple):
 class DeadLetters:
     """Where a bridge puts the messages that can't be delivered. The sink must be durable, whatever the bridge's is.
 
-    correlation_path: as for `Converter`.
+    correlation_of: returns the correlation id that a device gave with a message, or None.
     """
 
     def __init__(
-        self, sink: Sink, bridge: str, source: str, subject: str, correlation_path: tuple[str, ...] = ()
+        self, sink: Sink, bridge: str, source: str, subject: str, correlation_of: Callable[[Message], str | None]
     ) -> None:
         self._sink = sink
         self._bridge = bridge
         self._source = source
         self._subject = subject
-        self._correlation_path = correlation_path
+        self._correlation_of = correlation_of
 
     async def store(self, rejected: list[Rejected]) -> Outcome:
         """Return once a dead letter for each is durable, or the message itself is in the spool to be rejected again
@@ -99,7 +99,7 @@ class DeadLetters:
             "subject": subject or _EMPTY_TOPIC,
             "time": stamp,
             "recordedtime": stamp,
-            "correlationid": correlation_id(message, self._correlation_path) or message.id,
+            "correlationid": self._correlation_of(message) or message.id,
             "reason": error.reason,
             "detail": error.detail,
             "stage": stage,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol, Self
 
 from tidegate.core import Encoded, Message, Outcome, Refused
@@ -137,8 +138,9 @@ class Overflow:
         if not events:
             outcome.set_result(Outcome(refused))
             return
-        written = await self._store.append([event.message for event in events])
-        self.stored += len(events)
+        messages = _messages_of(events)
+        written = await self._store.append(messages)
+        self.stored += len(messages)
 
         def done(written: asyncio.Future[int]) -> None:
             if written.cancelled() or outcome.done():
@@ -146,7 +148,13 @@ class Overflow:
             if written.result():
                 outcome.set_result(Outcome(refused, spooled=events))
             else:
-                self.stored -= len(events)
+                self.stored -= len(messages)
                 outcome.set_result(Outcome(refused, dropped=events))
 
         written.add_done_callback(done)
+
+
+def _messages_of(events: Sequence[Encoded]) -> list[Message]:
+    """Return the messages that events came from, each once; the events of one lie side by side."""
+    messages = [event.message for event in events]
+    return messages[:1] + [one for before, one in pairwise(messages) if one is not before]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +21,18 @@ from pydantic import (
 )
 
 from tidegate.app.quantity import Duration, Size
-from tidegate.core import Mapping
+from tidegate.bridge import (
+    Compression,
+    Decoder,
+    Expression,
+    Schema,
+    Steps,
+    Unit,
+    load_schema,
+    new_decoder,
+    new_inflate,
+)
+from tidegate.core import Envelope, Mapping, check_text
 
 DAY = 86_400.0
 _MIB = 1024 * 1024
@@ -201,13 +213,35 @@ class Bridge(_Section):
     deliver: Literal["jetstream", "core"] = Field(
         "jetstream", description="jetstream: settled when a stream has it. core: fire and forget, to whoever listens."
     )
-    decode: Literal["json", "text", "raw"] = "json"
-    correlation: str | None = Field(
-        None,
-        pattern=r"^[^.]+(\.[^.]+)*$",
-        description="Where in a JSON payload a correlation id is, as order.id; used where MQTT 5 brings none.",
+    decompress: Compression | None = Field(None, description="gzip, zlib or zstd; up to mqtt.max_payload.")
+    decode: str | dict[str, dict[str, Any]] = Field(
+        "json", description="A decoder's name, or with options as {csv: {delimiter: ';'}}."
     )
-    type: str = Field("io.tidegate.message.v1", min_length=1, max_length=256, description="The events' type.")
+    each: str | None = Field(None, description="JMESPath: the array whose elements become an event each.")
+    filter: str | None = Field(None, description="JMESPath: only where this is true there is an event.")
+    select: str | None = Field(None, description="JMESPath: what the event's data is.")
+    time: str | None = Field(
+        None, description="JMESPath: the device's own time; or header:NAME for an MQTT 5 user property."
+    )
+    time_unit: Unit | None = Field(None, description="s, ms, us or ns; told apart by size unless it is given.")
+    time_zone: str = Field("UTC", description="Of times without an offset, as Europe/Berlin.")
+    correlation: str | None = Field(
+        None, description="JMESPath: a correlation id, as order.id; used where MQTT 5 brings none."
+    )
+    causation: str | None = Field(None, description="JMESPath: the id of the event that led to this one.")
+    type: str = Field(
+        "io.tidegate.message.v1", min_length=1, max_length=256, description="The events' type; may have {captures}."
+    )
+    source: str | None = Field(
+        None, min_length=1, max_length=256, description="The events' source; default urn:tidegate:<gateway>:<bridge>."
+    )
+    attributes: dict[str, str] = Field({}, description="More attributes of the events; may have {captures}.")
+    schema_file: Path | None = Field(
+        None, alias="schema", description="What the data must be: JSON Schema, or Avro (*.avsc)."
+    )
+    cloudevents: Literal["pass", "wrap"] = Field(
+        "pass", description="What is an event already: pass it on as it is, or wrap it as any payload."
+    )
     mode: Literal["structured", "binary"] = Field(
         "structured", description="structured: one JSON document. binary: ce- headers around the payload as it came."
     )
@@ -225,9 +259,126 @@ class Bridge(_Section):
             Mapping(info.data["mqtt"], template)
         return template
 
+    @field_validator("decode")
+    @classmethod
+    def _check_decoder(cls, decode: str | dict[str, dict[str, Any]]) -> str | dict[str, dict[str, Any]]:
+        if isinstance(decode, dict) and len(decode) != 1:
+            raise ValueError("should be one decoder's name, or one with its options as {csv: {delimiter: ';'}}")
+        new_decoder(*_decoder_parts(decode))
+        return decode
+
+    @field_validator("each", "filter", "select", "time", "correlation", "causation")
+    @classmethod
+    def _check_expression(cls, text: str | None) -> str | None:
+        if text is not None and not text.startswith(_HEADER):
+            Expression(text)
+        return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        _zone(name)
+        return name
+
+    @field_validator("decompress")
+    @classmethod
+    def _check_compression(cls, name: Compression | None) -> Compression | None:
+        if name is not None:
+            new_inflate(name, 0)
+        return name
+
+    @field_validator("schema_file")
+    @classmethod
+    def _check_schema(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            load_schema(path)
+        return path
+
+    @field_validator("attributes")
+    @classmethod
+    def _check_attributes(cls, attributes: dict[str, str]) -> dict[str, str]:
+        for name, text in attributes.items():
+            if not re.fullmatch("[a-z0-9]{1,20}", name):
+                raise ValueError(f"{name!r} can't be an attribute: lower-case letters and digits, at most 20")
+            if name in _OWN_ATTRIBUTES:
+                raise ValueError(f"{name!r} is an attribute that the gateway sets")
+            if not 0 < len(text) <= _MAX_ATTRIBUTE:
+                raise ValueError(f"the value of {name!r} should have 1 to {_MAX_ATTRIBUTE} characters")
+        return attributes
+
+    @model_validator(mode="after")
+    def _check_captures(self) -> Self:
+        names = Mapping(self.mqtt, "any").names
+        for key, text in (("type", self.type), ("source", self.source or ""), *self.attributes.items()):
+            try:
+                check_text(text, names)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+        if self.decoder_name == "raw":
+            inside = ("each", "filter", "select", "time", "correlation", "causation", "schema_file")
+            if wrong := [name for name in inside if self._looks_inside(name)]:
+                name = wrong[0].removesuffix("_file")
+                raise ValueError(f"{name} looks into the payload, and decode: raw leaves it as bytes")
+        return self
+
+    def _looks_inside(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and not str(value).startswith(_HEADER)
+
+    @property
+    def decoder_name(self) -> str:
+        """The decoder's name without its options."""
+        return _decoder_parts(self.decode)[0]
+
     def mapping(self) -> Mapping:
         """Return the topic to subject mapping. Raises ValueError."""
         return Mapping(self.mqtt, self.nats)
+
+    def decoder(self) -> Decoder:
+        """Return the decoder. Raises ValueError."""
+        return new_decoder(*_decoder_parts(self.decode))
+
+    def data_schema(self) -> Schema | None:
+        """Return the schema of the events' data, if there is one. Raises ValueError."""
+        return load_schema(self.schema_file) if self.schema_file else None
+
+    def steps(self, max_payload: int) -> Steps:
+        """Return what happens between a payload and its events. Raises ValueError."""
+        time, prefix = self.time or "", _HEADER
+        schema = self.data_schema()
+        return Steps(
+            inflate=new_inflate(self.decompress, max_payload) if self.decompress else None,
+            each=_expression(self.each),
+            filter=_expression(self.filter),
+            select=_expression(self.select),
+            time=_expression(None if time.startswith(prefix) else self.time),
+            time_property=time.removeprefix(prefix) if time.startswith(prefix) else None,
+            time_unit=self.time_unit,
+            time_zone=_zone(self.time_zone),
+            correlation=_expression(self.correlation),
+            causation=_expression(self.causation),
+            check=schema.check if schema else None,
+        )
+
+
+_HEADER = "header:"
+_MAX_ATTRIBUTE = 256
+_OWN_ATTRIBUTES = frozenset((*Envelope.model_fields, "specversion", "emptypayload", "timefallback", "tracestate"))
+
+
+def _decoder_parts(decode: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    return (decode, {}) if isinstance(decode, str) else next(iter(decode.items()))
+
+
+def _expression(text: str | None) -> Expression | None:
+    return None if text is None else Expression(text)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {name!r} on this machine; as Europe/Berlin, or UTC") from None
 
 
 class DeadLetters(_Section):

@@ -20,7 +20,9 @@ from tidegate.core import ConfigError
 
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})?")
 _SECRETS = frozenset(("password", "token"))
-_FILES = frozenset(("password_file", "token_file", "nkey_seed_file", "credentials_file", "ca", "cert", "key"))
+_FILES = frozenset(
+    ("password_file", "token_file", "nkey_seed_file", "credentials_file", "ca", "cert", "key", "schema", "descriptor")
+)
 
 Place = tuple[str | int, ...]
 Problem = tuple[str, str]
@@ -116,13 +118,14 @@ def _expand(
     except LookupError as error:
         problems.append((_key(at, document), str(error.args[0])))
         return value
-    if name in _FILES or at == ("state_dir",):
+    is_file = name in _FILES and "attributes" not in at
+    if is_file or at == ("state_dir",):
         try:
             file = base / Path(text).expanduser()
         except RuntimeError:  # there is no such user
             file = base / text
         # What a variable holds is not quoted: somebody may have put the secret itself there.
-        if name in _FILES and (problem := _unreadable(file, str(file) if text == value else value)):
+        if is_file and (problem := _unreadable(file, str(file) if text == value else value)):
             problems.append((_key(at, document), problem))
         return file
     return text

@@ -21,7 +21,7 @@ from tidegate.app.log import configure_logging
 from tidegate.app.options import nats_options
 from tidegate.app.running import new_converter
 from tidegate.bridge import DEAD_LETTER_TYPE, message_of, topic_of
-from tidegate.core import Batch, DeliveryError, Encoded, TidegateError, format_time
+from tidegate.core import DeliveryError, Encoded, TidegateError, format_time
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream
 
 UNREADABLE = "unreadable"
@@ -169,23 +169,23 @@ class _Replayer:
         name = document.get("bridge")
         if name not in self._bridges:
             raise DeliveryError("no_bridge", f"bridge {name!r} is not configured")
-        event = self._event(name, document)
-        if self._bridges[name].deliver == "core":
-            await stream.publish_to_core(event)
-        else:
-            await stream.publish(event)
+        for event in self._events(name, document):
+            if self._bridges[name].deliver == "core":
+                await stream.publish_to_core(event)
+            else:
+                await stream.publish(event)
 
-    def _event(self, name: str, document: dict[str, Any]) -> Encoded:
+    def _events(self, name: str, document: dict[str, Any]) -> list[Encoded]:
         if document.get("truncated"):
             raise DeliveryError("truncated", "not all of the message was kept")
         try:
             message = message_of(document)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DeliveryError(UNREADABLE, "it is not a whole dead letter") from None
-        events, rejected = self._converters[name].convert(Batch([message]))
-        for one in rejected:
+        converted = self._converters[name].convert([message])
+        for one in converted.rejected:
             raise one.error
-        return events[0]
+        return converted.events
 
 
 def _stream(config: Config) -> AbstractAsyncContextManager[DeadLetterStream]:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from tidegate.app import config as c
 from tidegate.app.guarantee import guarantee
 from tidegate.app.options import session_options
-from tidegate.bridge import DECODERS, Bridge, Converter, DeadLetters, Overflow
-from tidegate.core import ConnectError, Histogram, Sink, Source, TidegateError
+from tidegate.bridge import Bridge, Converter, DeadLetters, Overflow, Shape
+from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError
 from tidegate.mqtt import Session
 from tidegate.nats import (
     ApiError,
@@ -137,7 +137,8 @@ async def running_bridge(
         parts: list[Session | Publisher | Overflow] = [publisher, session]
 
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
-            return Bridge(name, source, new_converter(config, bridge), sink, _dead_letters(config, bridge, dead_sink))
+            converter = new_converter(config, bridge)
+            return Bridge(name, source, converter, sink, _dead_letters(config, bridge, dead_sink, converter))
 
         if bridge.deliver == "core":
             sink = CorePublisher(connection)
@@ -176,19 +177,26 @@ def _session(config: c.Config, bridge: c.Bridge) -> Session:
         raise StateError(f"state_dir: {options.state_file}: {error.strerror}") from error
 
 
-def new_converter(config: c.Config, bridge: c.Bridge) -> Converter:
-    """Return what makes events of a bridge's messages."""
-    path, data = _correlation_path(bridge), DECODERS[bridge.decode]
-    return Converter(bridge.mapping(), data, config.source(bridge.name), bridge.type, bridge.mode, path)
+def new_converter(config: c.Config, bridge: c.Bridge, restore: Callable[[Message], Message] | None = None) -> Converter:
+    """Return what makes events of a bridge's messages. restore: see `Converter`."""
+    schema = bridge.data_schema()
+    attributes = dict(bridge.attributes)
+    if schema is not None and bridge.schema_file is not None:
+        attributes["dataschema"] = schema.uri or f"urn:tidegate:{config.gateway}:schema:{bridge.schema_file.name}"
+    shape = Shape(
+        mapping=bridge.mapping(),
+        source=bridge.source or config.source(bridge.name),
+        type=bridge.type,
+        mode=bridge.mode,
+        attributes=attributes,
+    )
+    steps = bridge.steps(config.mqtt.max_payload)
+    return Converter(shape, bridge.decoder(), steps, pass_events=bridge.cloudevents == "pass", restore=restore)
 
 
-def _correlation_path(bridge: c.Bridge) -> tuple[str, ...]:
-    return tuple(bridge.correlation.split(".")) if bridge.correlation else ()
-
-
-def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink) -> DeadLetters:
+def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink, converter: Converter) -> DeadLetters:
     subject = config.dead_letters.subject_for(bridge.name)
-    return DeadLetters(sink, bridge.name, config.source(bridge.name), subject, _correlation_path(bridge))
+    return DeadLetters(sink, bridge.name, config.source(bridge.name), subject, converter.correlation_of)
 
 
 async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publisher, timeout: float) -> None:

@@ -5,12 +5,16 @@ from tidegate.core.batch import Batch
 from tidegate.core.counter import BridgeCounters, Histogram
 from tidegate.core.encode import (
     BYTES,
+    Content,
     Data,
     Encoded,
     Extensions,
+    Mode,
     Moment,
     Plan,
+    checked_content_type,
     encode_binary,
+    encode_event,
     encode_plain,
     encode_structured,
     header_lines,
@@ -22,7 +26,7 @@ from tidegate.core.identity import IdBlock, IdSource, id_of
 from tidegate.core.message import Message, Properties, new_tuple
 from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
-from tidegate.core.template import Mapping
+from tidegate.core.template import Captures, Mapping, check_text, fill
 from tidegate.core.topic import check_filter, decode_topic, matches
 
 __all__ = [
@@ -36,7 +40,10 @@ __all__ = [
     "Sink",
     "Refused",
     "Outcome",
+    "Captures",
     "Mapping",
+    "check_text",
+    "fill",
     "IdSource",
     "IdBlock",
     "id_of",
@@ -44,11 +51,15 @@ __all__ = [
     "BridgeCounters",
     "Histogram",
     "BYTES",
+    "Content",
     "Data",
     "Extensions",
+    "Mode",
     "Moment",
     "Plan",
+    "checked_content_type",
     "encode_binary",
+    "encode_event",
     "encode_plain",
     "encode_structured",
     "header_lines",

@@ -108,9 +108,13 @@ _MEDIA_TYPE = re.compile(r"(?!(?i:nats-|application/cloudevents))[!#-~]{1,127}/[
 
 
 def content_type_of(message: Message) -> str:
-    """Return the message's own content type if it can be one (RFC 6838 §4.2), else `application/octet-stream`. One of
+    """Return the message's own content type if it can be one, else `application/octet-stream`."""
+    return checked_content_type(message.properties.content_type if message.properties else None)
+
+
+def checked_content_type(declared: str | None) -> str:
+    """Return a device's content type if it can be one (RFC 6838 §4.2), else `application/octet-stream`. One of
     CloudEvents' own would have a reader of binary mode take the device's payload for the whole event."""
-    declared = message.properties.content_type if message.properties else None
     return declared if declared and _MEDIA_TYPE.fullmatch(declared) else "application/octet-stream"
 
 
@@ -191,6 +195,36 @@ def encode_binary(
         data.value(message.payload)
         lines += f"Content-Type: {data.content_type or content_type_of(message)}\r\n"
     return new_tuple(Encoded, (event_id, plan.subject, lines, message.payload, message))
+
+
+class Content(NamedTuple):
+    """An event's data: its media type, the JSON member that holds it, its value there, and its bytes on their own."""
+
+    content_type: str
+    member: Literal["data", "data_base64"]
+    value: bytes
+    body: bytes
+
+
+def encode_event(
+    mode: Mode, subject: str, attributes: Extensions, content: Content | None, key: str, message: Message
+) -> Encoded:
+    """Return an event of any attributes: what the faster ways make of the usual ones.
+
+    key: what the stream knows a copy by, its `Nats-Msg-Id`; the `id` unless that is not unique on its own.
+    """
+    lines = f"Nats-Msg-Id: {percent_encode(key)}\r\n"
+    if mode == "binary":
+        lines += header_lines({f"ce-{name}": percent_encode(_attribute(value)) for name, value in attributes.items()})
+        if content:
+            lines += header_lines({"Content-Type": content.content_type})
+        return Encoded(key, subject, lines, content.body if content else b"", message)
+    if content:
+        attributes = {**attributes, "datacontenttype": content.content_type}
+    body = orjson.dumps(attributes)
+    if content:
+        body = b"".join((body[:-1], b',"', content.member.encode(), b'":', content.value, b"}"))
+    return Encoded(key, subject, lines + _STRUCTURED, body, message)
 
 
 def _attribute(value: str | int | bool) -> str:

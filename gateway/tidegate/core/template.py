@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import quote
 
 from tidegate.core.error import DeliveryError
 from tidegate.core.subject import check_subject, level_to_token, token_to_level
@@ -10,7 +13,11 @@ from tidegate.core.topic import check_filter, decode_topic
 
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
 _TOKEN_END = re.compile(r"\.(?![^{}]*\})")  # the dots of '{x...}' end no token
+_PARTITION = re.compile(r"\{partition\(\s*([0-9]{1,9})\s*,([^(){}]*)\)\}")
 _LITERAL_TOKEN = re.compile(r"[^\x00-\x20\x7f*>{}]+")
+
+Captures = dict[str, list[str]]
+"""The levels that each name of a pattern captured."""
 
 
 class Mapping:
@@ -18,8 +25,9 @@ class Mapping:
 
     In the pattern `{x}` captures one level and `{x...}` the rest, one level or more; `+` and `#` match without
     capturing. `$share/GROUP/` before it shares the subscription with other clients. In the template a capture is a
-    whole token. The first token of a template is always literal and is not one of NATS's own, so a device can reach no
-    subject outside the bridge's (law 7).
+    whole token, and `{partition(N, x, y)}` is a number below N that is the same for the same captures. The first token
+    of a template is always literal and is not one of NATS's own, so a device can reach no subject outside the bridge's
+    (law 7).
 
     Raises ValueError with a sentence that says what is wrong.
     """
@@ -29,18 +37,23 @@ class Mapping:
         self.template = template
         share, topic_pattern = _split_share(pattern)
         self._levels = [_parse_part(level, "level") for level in topic_pattern.split("/")]
-        self._tokens = [_parse_part(token, "token") for token in _TOKEN_END.split(template)]
-        topic_filter = "/".join(_filter_level(*level) for level in self._levels)
+        self._tokens = [_parse_token(token) for token in _TOKEN_END.split(template)]
+        topic_filter = "/".join(_filter_level(level) for level in self._levels)
         _check_pattern(self._levels, topic_filter)
         self.topic_filter = share + topic_filter
         _check_template(self._tokens, self._levels)
-        self.subject_filter = ".".join(_filter_token(*token) for token in self._tokens)
+        self.subject_filter = ".".join(_filter_token(token) for token in self._tokens)
 
-    def captures(self, topic: str) -> dict[str, list[str]] | None:
+    @property
+    def names(self) -> list[str]:
+        """The names that the pattern captures."""
+        return [level.name for level in self._levels if level.name]
+
+    def captures(self, topic: str) -> Captures | None:
         """Return the levels that each name captures, or None if the topic does not match the pattern."""
         levels = topic.split("/")
-        found: dict[str, list[str]] = {}
-        for number, (literal, name, rest) in enumerate(self._levels):
+        found: Captures = {}
+        for number, (literal, name, rest, _) in enumerate(self._levels):
             if literal == "#":
                 return found
             if number >= len(levels):
@@ -64,9 +77,11 @@ class Mapping:
         if found is None:
             raise DeliveryError("topic_unmatched", f"the topic does not match {self.pattern!r}")
         tokens: list[str] = []
-        for literal, name, _ in self._tokens:
+        for literal, name, _, partition in self._tokens:
             if name:
                 tokens.extend(map(level_to_token, found[name]))
+            elif partition:
+                tokens.append(partition.of(found))
             else:
                 tokens.append(literal)
         subject = ".".join(tokens)
@@ -76,14 +91,14 @@ class Mapping:
     @property
     def reversible(self) -> bool:
         """Whether `topic` can undo `subject`: no wildcard without a name, and the template uses every capture."""
-        used = {name for _, name, _ in self._tokens if name}
-        return all(literal not in ("+", "#") and (not name or name in used) for literal, name, _ in self._levels)
+        used = {token.name for token in self._tokens if token.name}
+        return all(level.literal not in ("+", "#") and (not level.name or level.name in used) for level in self._levels)
 
     def topic(self, subject: str) -> str | None:
         """Return the topic that `subject` makes this subject from, or None if there is none. Needs `reversible`."""
         tokens = subject.split(".")
-        found: dict[str, list[str]] = {}
-        for number, (literal, name, rest) in enumerate(self._tokens):
+        found: Captures = {}
+        for number, (literal, name, rest, partition) in enumerate(self._tokens):
             if number >= len(tokens):
                 return None
             if rest:
@@ -95,13 +110,13 @@ class Mapping:
                 tokens = [*tokens[: number + 1], *tokens[end:]]
             elif name:
                 found[name] = [token_to_level(tokens[number])]
-            elif literal != tokens[number]:
+            elif not partition and literal != tokens[number]:
                 return None
         if len(tokens) != len(self._tokens):
             return None
         levels: list[str] = []
-        for literal, name, _ in self._levels:
-            levels.extend(found[name] if name else [literal])
+        for level in self._levels:
+            levels.extend(found[level.name] if level.name else [level.literal])
         topic = "/".join(levels)
         return topic if self._makes(topic, subject) else None
 
@@ -113,8 +128,55 @@ class Mapping:
             return False
 
 
-_Part = tuple[str, str, bool]
-"""(literal, capture name, captures the rest): a literal has no name, a capture has no literal."""
+class Partition(NamedTuple):
+    """A number that spreads topics over so many parts, the same for the same captures: as nats-server's own subject
+    mapping `{{partition(n, ...)}}` computes it, FNV-1a over the tokens joined, so that both agree on who has what."""
+
+    parts: int
+    names: tuple[str, ...]
+
+    def of(self, found: Captures) -> str:
+        """Return the number, as a token."""
+        key = "".join(level_to_token(level) for name in self.names for level in found[name])
+        return str(fnv1a_32(key.encode()) % self.parts)
+
+
+def fnv1a_32(data: bytes) -> int:
+    """Return the hash of Fowler, Noll and Vo, in its variant 1a with 32 bits."""
+    found = 0x811C9DC5
+    for byte in data:
+        found = (found ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return found
+
+
+def fill(text: str, found: Captures, *, as_uri: bool = False) -> str:
+    """Return a text with its captures replaced, each by its levels as they are. as_uri: percent-encoded (RFC 3986)."""
+    if "{" not in text:
+        return text
+
+    def value(match: re.Match[str]) -> str:
+        level = "/".join(found[match[1]])
+        return quote(level, safe="/") if as_uri else level
+
+    return _CAPTURE.sub(value, text)
+
+
+def check_text(text: str, names: list[str]) -> None:
+    """Raise ValueError if `fill` could not replace every brace of a text."""
+    for match in _CAPTURE.finditer(text):
+        if match[1] not in names:
+            raise ValueError(f"{{{match[1]}}} is not captured by the topic pattern (captured: {_known(names)})")
+    if set("{}") & set(_CAPTURE.sub("", text)):
+        raise ValueError(f"a capture is '{{name}}'; a brace has no other meaning in {text!r}")
+
+
+class _Part(NamedTuple):
+    """A level or a token: a literal, a capture (of the rest, or of one level), or a partition."""
+
+    literal: str
+    name: str = ""
+    rest: bool = False
+    partition: Partition | None = None
 
 
 def _split_share(pattern: str) -> tuple[str, str]:
@@ -129,43 +191,58 @@ def _split_share(pattern: str) -> tuple[str, str]:
 
 def _parse_part(text: str, kind: str) -> _Part:
     if found := _CAPTURE.fullmatch(text):
-        return "", found[1], bool(found[2])
+        return _Part("", found[1], bool(found[2]))
     if "{" in text or "}" in text:
         raise ValueError(f"a capture is a whole {kind}: '{{name}}' or '{{name...}}', not {text!r}")
-    return text, "", False
+    return _Part(text)
 
 
-def _filter_level(literal: str, name: str, rest: bool) -> str:
-    return ("#" if rest else "+") if name else literal
+def _parse_token(text: str) -> _Part:
+    if found := _PARTITION.fullmatch(text):
+        names = tuple(name.strip() for name in found[2].split(","))
+        if not int(found[1]):
+            raise ValueError("a partition's number of parts is 1 or more: '{partition(8, device)}'")
+        return _Part("", partition=Partition(int(found[1]), names))
+    if text.startswith("{partition("):
+        raise ValueError(f"a partition is a whole token: '{{partition(8, device)}}', not {text!r}")
+    return _parse_part(text, "token")
 
 
-def _filter_token(literal: str, name: str, rest: bool) -> str:
-    return (">" if rest else "*") if name else literal
+def _filter_level(level: _Part) -> str:
+    return ("#" if level.rest else "+") if level.name else level.literal
+
+
+def _filter_token(token: _Part) -> str:
+    return (">" if token.rest else "*") if token.name or token.partition else token.literal
 
 
 def _check_pattern(levels: list[_Part], topic_filter: str) -> None:
     if problem := check_filter(topic_filter):
         raise ValueError(problem)
-    names = [name for _, name, _ in levels if name]
+    names = [level.name for level in levels if level.name]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{{{repeated.pop()}}} is captured twice")
 
 
 def _check_template(tokens: list[_Part], levels: list[_Part]) -> None:
-    captured = {name: rest for _, name, rest in levels if name}
-    first = tokens[0][0]
+    captured = {level.name: level.rest for level in levels if level.name}
+    first = tokens[0].literal
     if not first:
         raise ValueError("the first token must be literal, so that a device can't choose it: e.g. 'plant.{site}'")
     if first.startswith("$") or first == "_INBOX":
         raise ValueError(f"subjects under {first!r} are NATS's own")
-    for literal, name, rest in tokens:
-        if not name and not _LITERAL_TOKEN.fullmatch(literal):
+    for literal, name, rest, partition in tokens:
+        if not name and not partition and not _LITERAL_TOKEN.fullmatch(literal):
             raise ValueError(f"{literal!r} can't be a token of a subject: no white space, wildcard or empty token")
-        if name and name not in captured:
-            known = ", ".join(f"{{{known}}}" for known in captured) or "none"
-            raise ValueError(f"{{{name}}} is not captured by the topic pattern (captured: {known})")
+        for used in partition.names if partition else [name] if name else []:
+            if used not in captured:
+                raise ValueError(f"{{{used}}} is not captured by the topic pattern (captured: {_known(captured)})")
         if name and rest != captured[name]:
             form = f"{{{name}...}}" if captured[name] else f"{{{name}}}"
             raise ValueError(f"the topic pattern captures {form}, so the template must say {form} too")
-    if sum(rest for _, _, rest in tokens) > 1:
+    if sum(token.rest for token in tokens) > 1:
         raise ValueError("a template can use a '...' capture once")
+
+
+def _known(names: Iterable[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names) or "none"

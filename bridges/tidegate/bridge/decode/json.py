@@ -1,4 +1,4 @@
-"""Decoders: what a device's bytes must be, and how they become an event's data."""
+"""JSON, read strictly (RFC 8259)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 from pydantic_core import from_json
 
-from tidegate.core import BYTES, Data, DeliveryError
+from tidegate.bridge.decode.decoder import Decoder
+from tidegate.core import Data, DeliveryError
 
 _loads = orjson.loads
 
@@ -18,9 +19,16 @@ _SHALLOW = 128
 """No more brackets than this can't nest too deep."""
 
 
-def _json(payload: bytes) -> bytes:
-    """Check strictly (RFC 8259, UTF-8, no NaN, no trailing bytes, no repeated key), then keep the device's own bytes:
-    numbers keep their digits, and nothing is encoded twice."""
+def new() -> Decoder:
+    """Return the decoder."""
+    return Decoder(read_json, JSON)
+
+
+def read_json(payload: bytes, _topic: str = "") -> Any:
+    """Return the value: UTF-8, no NaN, no trailing bytes, no repeated key, no deeper than others can read.
+
+    Raises DeliveryError.
+    """
     try:
         value = _loads(payload)
     except orjson.JSONDecodeError as error:
@@ -30,11 +38,18 @@ def _json(payload: bytes) -> bytes:
     colons = payload.count(b":")
     if colons and (type(value) is not dict or len(value) != colons):  # an object as flat as most are has no key twice
         _check_keys(payload, value, colons)
+    return value
+
+
+def _checked(payload: bytes) -> bytes:
+    """Return the device's own bytes: numbers keep their digits, and nothing is encoded twice."""
+    read_json(payload)
     return payload
 
 
 def _are_flat_objects(payloads: Sequence[bytes]) -> bool:
-    """Whether all payloads are what `_json` takes, found without a look at each: objects as flat as most are."""
+    """Whether all payloads are what `read_json` takes, and no events, found without a look at each: objects as flat as
+    most are."""
     try:
         values = list(map(_loads, payloads))
     except orjson.JSONDecodeError:
@@ -43,6 +58,7 @@ def _are_flat_objects(payloads: Sequence[bytes]) -> bool:
         set(map(type, values)) == {dict}
         and (max(map(len, payloads)) <= 2 * _SHALLOW or max(map(bytes.count, payloads, repeat(b"["))) <= _SHALLOW)
         and list(map(len, values)) == list(map(bytes.count, payloads, repeat(b":")))
+        and not any(map(dict.__contains__, values, repeat("specversion")))
     )
 
 
@@ -67,16 +83,5 @@ def _unique(members: list[tuple[str, Any]]) -> None:
         raise DeliveryError("decode_failed", "JSON with the same key twice in one object")
 
 
-def _text(payload: bytes) -> bytes:
-    try:
-        return orjson.dumps(payload.decode())
-    except UnicodeDecodeError as error:
-        raise DeliveryError("decode_failed", f"not UTF-8 at byte {error.start}") from None
-
-
-DECODERS: dict[str, Data] = {
-    "json": Data("application/json", "data", _json, _are_flat_objects),
-    "text": Data("text/plain; charset=utf-8", "data", _text),
-    "raw": BYTES,
-}
-"""By the name that the configuration uses."""
+JSON = Data("application/json", "data", _checked, _are_flat_objects)
+"""A payload that is JSON, as it came."""

@@ -1,0 +1,81 @@
+"""What a decoder is, and where the one with a given name is found."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from tidegate.core import Data
+
+GROUP = "tidegate.decoders"
+"""The entry point group in which packages offer decoders of their own."""
+
+
+class Decoder(NamedTuple):
+    """Makes a value of a payload.
+
+    decode: takes the payload and the topic, returns what JSON can hold: None, bool, int, float, str, list or dict with
+    str keys (`json_value` makes that of most else). Raises DeliveryError, or ValueError with one sentence. It must give
+    the same for the same message whenever it is called: a message that waited on the disk is decoded again.
+    data: set where a payload is its own value, so that it needs no decoding while nothing looks inside.
+    is_list: the value is a list, and each element is an event of its own.
+    """
+
+    decode: Callable[[bytes, str], Any]
+    data: Data | None = None
+    is_list: bool = False
+
+
+_BUILT_IN = ("json", "text", "number", "cbor", "msgpack", "csv", "avro", "protobuf", "sparkplug_b", "raw")
+_EXTRAS = {"cbor2": "cbor", "ormsgpack": "msgpack", "fastavro": "avro", "google.protobuf": "protobuf"}
+
+
+def new_decoder(name: str, options: Mapping[str, Any] | None = None) -> Decoder:
+    """Return the decoder of that name: a built-in one, or one from the entry point group `tidegate.decoders`, whose
+    object is called with the options as keyword arguments and returns a `Decoder`.
+
+    Raises ValueError with a sentence that says what is wrong: the name, an option, or a library that is missing.
+    """
+    factory = _factory(name)
+    given = dict(options or {})
+    try:
+        inspect.signature(factory).bind(**given)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(factory).parameters) or "none"
+        raise ValueError(f"the decoder {name!r}: {error} (its options: {known})") from None
+    decoder = factory(**given)
+    if not isinstance(decoder, Decoder):
+        raise ValueError(f"the decoder {name!r} is none: its entry point returns {type(decoder).__name__}")
+    return decoder
+
+
+def decoder_names() -> list[str]:
+    """Return the names of all decoders that there are, the built-in ones first."""
+    return [*_BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - set(_BUILT_IN))]
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    if name in _BUILT_IN:
+        return _built_in(name)
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            found: Callable[..., Any] = point.load()
+        except Exception as error:
+            raise ValueError(f"the decoder {name!r} can't be loaded from {point.value}: {error!r}") from error
+        return found
+    raise ValueError(f"there is no decoder {name!r}; there are {', '.join(decoder_names())}")
+
+
+def _built_in(name: str) -> Callable[..., Any]:
+    try:
+        found: Callable[..., Any] = import_module(f"tidegate.bridge.decode.{name}").new
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        extra = next((extra for module, extra in _EXTRAS.items() if module.startswith(missing.partition(".")[0])), None)
+        if extra is None:
+            raise
+        raise ValueError(f"the decoder {name!r} needs the extra {extra!r}: pip install 'tidegate[{extra}]'") from None
+    return found

@@ -1,0 +1,146 @@
+"""Messages that are CloudEvents already (CloudEvents 1.0, MQTT binding §3)."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from tidegate.bridge.decode.json import read_json
+from tidegate.core import DeliveryError, Message
+
+Attribute = str | int | bool
+
+_STRUCTURED = "application/cloudevents"
+_NAME = re.compile(r"[a-z0-9]{1,64}").fullmatch
+_REQUIRED = ("id", "source", "type")
+_TEXTS = (*_REQUIRED, "subject", "time", "datacontenttype", "dataschema")
+_MAX_ATTRIBUTE = 4096
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_MAX_KEY = 256
+
+
+class Incoming(NamedTuple):
+    """An event as a device sent it.
+
+    attributes: all but the data. value: the data where it is JSON. payload: the data where it is bytes or text, else
+    None, and so for an event without data. is_json: whether `value` is it.
+    """
+
+    attributes: dict[str, Attribute]
+    value: Any
+    payload: bytes | None
+    is_json: bool
+
+
+def read_event(message: Message, payload: bytes, *, is_json: bool) -> Incoming | None:
+    """Return the event that a message carries, or None if it carries none.
+
+    With MQTT 5 the publisher says so: by the content type (structured mode), or by user properties of the attributes'
+    names (binary mode). Else only a JSON payload (`is_json`) that is a whole event is one.
+
+    Raises DeliveryError, `event_invalid`, if it is said to be one and is not.
+    """
+    properties = message.properties
+    if properties is not None:
+        content_type = properties.content_type or ""
+        if content_type.lower().startswith(_STRUCTURED):
+            return _structured(payload, content_type)
+        user = dict(reversed(properties.user))  # of several with one name the first counts
+        if "specversion" in user:
+            return _binary(user, content_type, payload)
+    if is_json and b'"specversion"' in payload:
+        document = read_json(payload)
+        if isinstance(document, dict) and _problem(document) is None:
+            return _from_document(document)
+    return None
+
+
+def deduplication_key(source: str, event_id: str) -> str:
+    """Return what is unique for an event that a device named: its id is so together with its source only (CloudEvents
+    §3.1.1), unless it is a UUID. Two devices that both count from 1 must not hide each other's events."""
+    key = event_id if _UUID(event_id) else f"{source}#{event_id}"
+    return key if len(key) <= _MAX_KEY else sha256(key.encode()).hexdigest()
+
+
+def _structured(payload: bytes, content_type: str) -> Incoming:
+    if content_type.lower().partition(";")[0].strip() != f"{_STRUCTURED}+json":
+        raise DeliveryError("event_invalid", f"an event in the format {content_type[:80]!r}; only JSON is read")
+    document = read_json(payload)
+    if not isinstance(document, dict):
+        raise DeliveryError("event_invalid", "an event is a JSON object")
+    if problem := _problem(document):
+        raise DeliveryError("event_invalid", problem)
+    return _from_document(document)
+
+
+def _from_document(document: dict[str, Any]) -> Incoming:
+    attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
+    attributes = {name: value for name, value in attributes.items() if value is not None}
+    if "data_base64" in document:
+        return Incoming(attributes, None, b64decode(document["data_base64"]), is_json=False)
+    if "data" not in document:
+        return Incoming(attributes, None, None, is_json=False)
+    value = document["data"]
+    if isinstance(value, str) and not _is_json_type(str(attributes.get("datacontenttype", "application/json"))):
+        return Incoming(attributes, None, value.encode(), is_json=False)
+    return Incoming(attributes, value, None, is_json=True)
+
+
+def _binary(user: dict[str, str], content_type: str, payload: bytes) -> Incoming:
+    attributes: dict[str, Attribute] = {name: value for name, value in user.items() if _NAME(name) and value}
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    if problem := _problem(attributes):
+        raise DeliveryError("event_invalid", problem)
+    if not payload:
+        return Incoming(attributes, None, None, is_json=False)
+    if _is_json_type(str(attributes.get("datacontenttype", ""))):
+        return Incoming(attributes, read_json(payload), None, is_json=True)
+    return Incoming(attributes, None, payload, is_json=False)
+
+
+def _is_json_type(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type.endswith(("/json", "+json"))
+
+
+def _problem(document: dict[str, Any]) -> str | None:
+    """Return what keeps a document from being an event, or None."""
+    if document.get("specversion") != "1.0":
+        return "specversion is not 1.0"
+    for name in _REQUIRED:
+        if not document.get(name):
+            return f"an event needs {', '.join(_REQUIRED)}; {name} is missing or empty"
+    for name, value in document.items():
+        if name in ("data", "data_base64") or value is None:
+            continue
+        if not _NAME(name):
+            return f"{name[:80]!r} can't be the name of an attribute: lower-case letters and digits"
+        if not isinstance(value, str | int | bool) or (name in _TEXTS and not isinstance(value, str)):
+            return f"the attribute {name} has a value of the wrong type"
+        if isinstance(value, str) and len(value) > _MAX_ATTRIBUTE:
+            return f"the attribute {name} has more than {_MAX_ATTRIBUTE} characters"
+    return _problem_with_time(document.get("time")) or _problem_with_data(document)
+
+
+def _problem_with_time(stamp: str | None) -> str | None:
+    try:
+        return None if stamp is None or datetime.fromisoformat(stamp).tzinfo else "time has no offset from UTC"
+    except ValueError:
+        return "time is not RFC 3339"
+
+
+def _problem_with_data(document: dict[str, Any]) -> str | None:
+    encoded = document.get("data_base64")
+    if encoded is None:
+        return None
+    if "data" in document:
+        return "data and data_base64 exclude each other"
+    try:
+        b64decode(encoded, validate=True)
+    except (ValueError, TypeError):
+        return "data_base64 is not base64"
+    return None
