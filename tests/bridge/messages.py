@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tidegate.bridge import Converter, DeadLetters, Shape, Steps, new_decoder
+from tidegate.bridge import Converter, DeadLetters, Expression, Shape, Steps, new_decoder
 from tidegate.bridge.convert import FEW
 from tidegate.bridge.correlation import correlation_id
 from tidegate.bridge.dead_letter import Rejected
-from tidegate.core import Encoded, IdSource, Mapping, Message, Properties
+from tidegate.core import DeliveryError, Encoded, Envelope, IdSource, Mapping, Message, Properties
 from tidegate.memory import MemorySink
 
 RECEIVED = 1_700_000_000.0
@@ -70,3 +70,40 @@ def properties(**more: Any) -> Properties:
 def dead_letters(sink: MemorySink) -> DeadLetters:
     """Return the dead letters of a bridge called `b`."""
     return DeadLetters(sink, "b", "urn:tidegate:test:b", "dead.b", lambda one: correlation_id(one.properties))
+
+
+def shaped(
+    decoder: str = "json",
+    *,
+    pattern: str = "{all...}",
+    template: str = "plant.{all...}",
+    mode: str = "structured",
+    type: str = "t.v1",  # noqa: A002 - CloudEvents' own word
+    source: str = "urn:tidegate:test:b",
+    attributes: dict[str, str] | None = None,
+    pass_events: bool = True,
+    **steps: Any,
+) -> Converter:
+    """Return a converter that looks into messages. Steps that are text are expressions, but for `time_property`."""
+    texts = {"each", "filter", "select", "time", "correlation", "causation"}
+    found = {name: Expression(step) if name in texts else step for name, step in steps.items()}
+    mapping = Mapping(pattern, template)
+    shape = Shape(mapping=mapping, source=source, type=type, mode=mode, attributes=attributes or {})
+    return Converter(shape, new_decoder(decoder), Steps(**found), pass_events=pass_events)
+
+
+def events_of(some: Converter, given: Message) -> list[Envelope]:
+    """Return what a message becomes. A good one before and after it must not suffer from it, nor it from them."""
+    found = some.convert([given])
+    assert not found.rejected, found.rejected[0].error
+    assert found.filtered == (not found.events)
+    assert all(event.message is given for event in found.events)
+    assert some.convert([given, given]).events == found.events * 2
+    return [Envelope.from_nats(event.headers, event.body) for event in found.events]
+
+
+def rejection(some: Converter, given: Message) -> DeliveryError:
+    """Return why a message can't become an event."""
+    found = some.convert([given])
+    assert (found.events, found.filtered, len(found.rejected)) == ([], 0, 1)
+    return found.rejected[0].error

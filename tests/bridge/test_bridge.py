@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.bridge.messages import converter, dead_letters
+from tests.bridge.messages import converter, dead_letters, shaped
 from tests.support.wait import eventually
-from tidegate.bridge import Bridge
+from tidegate.bridge import Bridge, Converter
 from tidegate.core import BridgeCounters, DeliveryError, Encoded, Refused
 from tidegate.memory import MemorySink, MemorySource
 
@@ -19,11 +19,11 @@ from tidegate.memory import MemorySink, MemorySource
 class Setup:
     """A bridge with its ends, and its task."""
 
-    def __init__(self, window: int = 1000, sink: MemorySink | None = None) -> None:
+    def __init__(self, window: int = 1000, sink: MemorySink | None = None, some: Converter | None = None) -> None:
         self.source = MemorySource(window)
         self.sink = sink or MemorySink()
         self.dead = MemorySink()
-        self.bridge = Bridge("b", self.source, converter(), self.sink, dead_letters(self.dead))
+        self.bridge = Bridge("b", self.source, some or converter(), self.sink, dead_letters(self.dead))
         self.task = asyncio.create_task(self.bridge.run())
 
     @property
@@ -53,9 +53,11 @@ async def _watch(counters: BridgeCounters) -> None:
 
 
 @asynccontextmanager
-async def running(window: int = 1000, sink: MemorySink | None = None) -> AsyncIterator[Setup]:
+async def running(
+    window: int = 1000, sink: MemorySink | None = None, some: Converter | None = None
+) -> AsyncIterator[Setup]:
     """Run a bridge. Its counters must balance whenever anyone looks, until the end."""
-    setup = Setup(window, sink)
+    setup = Setup(window, sink, some)
     watch = asyncio.create_task(_watch(setup.counters))
     try:
         yield setup
@@ -232,6 +234,41 @@ async def test_law_5_what_comes_again_after_a_reconnect_is_stored_once_and_settl
         assert setup.source.stale == 10
         assert list(setup.sink.stored) == ids
         assert setup.sink.duplicates == 10
+
+
+async def test_law_6_a_message_that_becomes_many_events_or_none_is_counted_once() -> None:
+    async with running(window=50, some=shaped(each="@", filter="@ < `90`")) as setup:
+
+        def refuse(event: Encoded) -> DeliveryError | None:
+            return DeliveryError("too_large", "x") if event.body.endswith(b'"data":7}') else None
+
+        setup.sink.refuse = refuse
+        whole = [setup.source.put("a", b"[1,2,3]").id for _ in range(20)]
+        partly = [setup.source.put("a", b"[1,91,7,7]").id for _ in range(3)]
+        for _ in range(4):
+            setup.source.put("a", b"[91,92]")
+        bad = setup.source.put("a", b"{}").id
+        await setup.settled(28)
+        await setup.stopped()
+        counters = setup.counters
+        assert (counters.received, counters.delivered, counters.filtered, counters.in_flight) == (28, 20, 4, 0)
+        assert counters.dead_lettered == {"too_large": 3, "normalise_failed": 1}
+        assert set(setup.dead.stored) == {*partly, bad}
+        assert {event.message.id for event in setup.sink.stored.values()} == {*whole, *partly}
+        assert len(setup.sink.stored) == 20 * 3 + 3
+
+
+async def test_law_1_a_message_that_becomes_many_events_is_settled_after_the_last_of_them() -> None:
+    async with running(sink=MemorySink(window=4), some=shaped(each="@")) as setup:
+        setup.sink.holding = True
+        for payload in (b"[1,2]", b"[" + b" " * 70_000 + b"3]", b"[4,5]"):
+            setup.source.put("a", payload)
+        await eventually(lambda: setup.sink.in_flight == 3, "the first portion is on its way")
+        await settle_all_that_can()
+        assert setup.source.settled == []
+        setup.sink.release()
+        await setup.settled(3)
+        assert [event.body[-2:] for event in setup.sink.stored.values()] == [b"%d}" % n for n in range(1, 6)]
 
 
 class BrokenSink(MemorySink):

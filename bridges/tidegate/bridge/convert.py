@@ -8,7 +8,8 @@ from typing import NamedTuple
 from tidegate.bridge.correlation import context, correlation_id
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.bridge.decode import Decoder
-from tidegate.bridge.normalise import JSON_TYPE, Normaliser, Shape, Steps
+from tidegate.bridge.event import says_event
+from tidegate.bridge.normalise import JSON_TYPE, MAX_TOPIC, Normaliser, Shape, Steps
 from tidegate.core import (
     BYTES,
     DeliveryError,
@@ -26,9 +27,6 @@ from tidegate.core import (
 
 MAX_PLANS = 32_768
 """Topics whose constants are remembered. Beyond that they are worked out again: memory stays bounded."""
-
-MAX_PLAN_TOPIC = 512
-"""Bytes of the longest topic whose constants are remembered. Devices choose their topics; a plan holds some copies."""
 
 FEW = 4
 """Messages of a batch below which columns do not pay."""
@@ -129,47 +127,43 @@ class Converter:
         rejected = []
         filtered = 0
         moment: Moment | None = None
-        for original in messages:
-            message = original
-            if moment is None or message.received != moment.seconds:  # which is the same for what came together
-                moment = Moment(message.received)
+        plans, encode, data, restore = self._plans, self._encode, self._data, self._restore
+        for message in messages:
+            topic, payload, _, _, retained, _, properties, _, defect, received = message
             try:
-                if message.defect is not None:
-                    raise DeliveryError(message.defect, _DEFECTS.get(message.defect, "found while it was received"))
-                if self._restore is not None:
-                    message = self._restore(message)
-                if self._looks_inside or self._may_be_event(message):
+                if defect is not None:
+                    raise DeliveryError(defect, _DEFECTS.get(defect, "found while it was received"))
+                if restore is not None:
+                    message = restore(message)
+                if (
+                    data is None
+                    or self._looks_inside
+                    or (properties is not None and self._pass_events and says_event(properties))
+                    or (self._pass_json and b'"specversion"' in payload)
+                ):
                     found = self._normaliser.events(message)
                     events += found
                     filtered += not found
-                else:
-                    events.append(self._event(message, moment))
+                    continue
+                if moment is None or received != moment.seconds:  # which is the same for what came together
+                    moment = Moment(received)
+                plan = plans.get(topic) or self._plan(topic)
+                correlation = extensions = None
+                if properties is not None:
+                    correlation, extensions = correlation_id(properties), context(properties)
+                if retained or not payload:
+                    extensions = {**(extensions or {}), **_flags(message)}
+                events.append(encode(plan, message, moment, correlation, data, extensions))
             except DeliveryError as error:
                 rejected.append(Rejected(message, error, "convert"))
         return Converted(events, rejected, filtered)
-
-    def _may_be_event(self, message: Message) -> bool:
-        """Whether to look if a device sent an event. One that is in binary mode has properties."""
-        return self._pass_events and (
-            message.properties is not None or (self._pass_json and b'"specversion"' in message.payload)
-        )
-
-    def _event(self, message: Message, moment: Moment) -> Encoded:
-        assert self._data is not None
-        plan = self._plans.get(message.topic) or self._plan(message.topic)
-        correlation = extensions = None
-        if message.properties is not None:
-            correlation, extensions = correlation_id(message.properties), context(message.properties)
-        if message.retained or not message.payload:
-            extensions = {**(extensions or {}), **_flags(message)}
-        return self._encode(plan, message, moment, correlation, self._data, extensions)
 
     def _plan(self, raw: bytes) -> Plan:
         topic = decode_topic(raw)
         mapping = self._shape.mapping
         subject = mapping.subject(topic)
         plan = new_plan(self._shape.mode, subject, self._shape.constants(topic, mapping.captures(topic) or {}))
-        if len(raw) <= MAX_PLAN_TOPIC:
+        if len(raw) <= MAX_TOPIC:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[raw] = plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
@@ -16,6 +15,9 @@ EARLIEST = 946_684_800.0
 
 AHEAD = 86_400.0
 """Seconds that a device's clock may be ahead of ours; further on it is wrong, and a time zone explains no more."""
+
+_MAX_NUMBER = 1e20
+"""Nanoseconds in the year 5138; what is larger is no time in any unit."""
 
 
 def read_time(value: object, received: float, unit: Unit | None = None, zone: tzinfo = UTC) -> float | None:
@@ -55,7 +57,7 @@ def _looks_like_a_basic_date(text: str) -> bool:
 
 
 def _from_number(number: float, unit: Unit | None) -> float | None:
-    if not math.isfinite(number) or number <= 0:
+    if not 0 < number < _MAX_NUMBER:
         return None
     return number * UNITS[unit or _unit_of(number)]
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from tidegate.bridge.decode.json import read_json
-from tidegate.core import DeliveryError, Message
+from tidegate.core import DeliveryError, Message, Properties
 
 Attribute = str | int | bool
 
@@ -44,18 +44,26 @@ def read_event(message: Message, payload: bytes, *, is_json: bool) -> Incoming |
     Raises DeliveryError, `event_invalid`, if it is said to be one and is not.
     """
     properties = message.properties
-    if properties is not None:
+    if properties is not None and says_event(properties):
         content_type = properties.content_type or ""
-        if content_type.lower().startswith(_STRUCTURED):
+        if _is_structured(content_type):
             return _structured(payload, content_type)
         user = dict(reversed(properties.user))  # of several with one name the first counts
-        if "specversion" in user:
-            return _binary(user, content_type, payload)
+        return _binary(user, content_type, payload)
     if is_json and b'"specversion"' in payload:
         document = read_json(payload)
         if isinstance(document, dict) and _problem(document) is None:
             return _from_document(document)
     return None
+
+
+def says_event(properties: Properties) -> bool:
+    """Whether MQTT 5 properties say that their message is an event."""
+    return _is_structured(properties.content_type) or any(name == "specversion" for name, _ in properties.user)
+
+
+def _is_structured(content_type: str | None) -> bool:
+    return content_type is not None and content_type[: len(_STRUCTURED)].lower() == _STRUCTURED
 
 
 def deduplication_key(source: str, event_id: str) -> str:

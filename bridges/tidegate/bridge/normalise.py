@@ -12,6 +12,7 @@ import orjson
 
 from tidegate.bridge.correlation import context, correlation_id, id_from_value
 from tidegate.bridge.decode import Decoder
+from tidegate.bridge.decode.json_value import json_value
 from tidegate.bridge.device_time import Unit, read_time
 from tidegate.bridge.event import Incoming, deduplication_key, read_event
 from tidegate.bridge.expression import Expression, is_true
@@ -41,6 +42,9 @@ MAX_BYTES = 16 * 1024 * 1024
 
 MAX_TOPICS = 4096
 """Topics whose constants are remembered here."""
+
+MAX_TOPIC = 512
+"""Bytes of the longest topic whose constants are remembered: devices choose their topics."""
 
 JSON_TYPE = "application/json"
 
@@ -240,6 +244,10 @@ class Normaliser:
             value = _search("select", self._steps.select, value, found, topic)
             if value is None:
                 raise DeliveryError("normalise_failed", "select: finds nothing")
+            try:
+                value = json_value(value)
+            except ValueError as error:  # to_number('nan') is one
+                raise DeliveryError("normalise_failed", f"select: {error}") from None
         if self._steps.check:
             self._steps.check(value)
         return found.content or _json_content(value)
@@ -281,9 +289,10 @@ class Normaliser:
         captures = mapping.captures(name) or {}
         constants: Extensions = {**self._shape.constants(name, captures)}
         topic = _Topic(name, subject, captures, constants)
-        if len(self._topics) >= MAX_TOPICS:
-            self._topics.clear()
-        self._topics[raw] = topic
+        if len(raw) <= MAX_TOPIC:
+            if len(self._topics) >= MAX_TOPICS:
+                self._topics.clear()
+            self._topics[raw] = topic
         return topic
 
 
