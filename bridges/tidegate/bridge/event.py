@@ -25,8 +25,8 @@ _MAX_KEY = 256
 class Incoming(NamedTuple):
     """An event as a device sent it.
 
-    attributes: all but the data. value: the data where it is JSON. payload: the data where it is bytes or text, else
-    None, and so for an event without data. is_json: whether `value` is it.
+    attributes: all but the data. is_json: the data is a JSON `value`. payload: the data's bytes, where the device sent
+    them on their own; neither for an event without data.
     """
 
     attributes: dict[str, Attribute]
@@ -106,7 +106,7 @@ def _binary(user: dict[str, str], content_type: str, payload: bytes) -> Incoming
     if not payload:
         return Incoming(attributes, None, None, is_json=False)
     if _is_json_type(str(attributes.get("datacontenttype", ""))):
-        return Incoming(attributes, read_json(payload), None, is_json=True)
+        return Incoming(attributes, read_json(payload), payload, is_json=True)
     return Incoming(attributes, None, payload, is_json=False)
 
 

@@ -172,7 +172,7 @@ class Normaliser:
         if self._pass_events:
             incoming = read_event(message, payload, is_json=self._is_json)
             if incoming is not None:
-                return self._read_incoming(incoming)
+                return self._read_incoming(incoming, topic)
         if not payload:
             return _Found()
         data = self._decoder.data
@@ -190,17 +190,21 @@ class Normaliser:
             name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise DeliveryError("decode_failed", f"{name}{' '.join(str(error).split())}"[:300]) from None
 
-    def _read_incoming(self, incoming: Incoming) -> _Found:
+    def _read_incoming(self, incoming: Incoming, topic: _Topic) -> _Found:
         """An event's data takes the way of a payload: a device can't get around a filter or a schema."""
+        content_type = checked_content_type(str(incoming.attributes.get("datacontenttype", "")))
         if incoming.is_json:
-            content = None if self._reshapes else _json_content(incoming.value)
+            said = content_type if "datacontenttype" in incoming.attributes else JSON_TYPE
+            content = None if self._reshapes else _json_content(incoming.value, said, incoming.payload)
             return _Found(incoming.value, True, content, incoming)
         if incoming.payload is None:
             return _Found(incoming=incoming)
-        if self._steps.look_inside or self._decoder.data is None:
-            raise DeliveryError("event_invalid", "the event's data is not JSON, and this bridge looks into it")
-        content_type = checked_content_type(str(incoming.attributes.get("datacontenttype", "")))
-        return _Found(content=_bytes_content(content_type, incoming.payload), incoming=incoming)
+        content = None if self._reshapes else _bytes_content(content_type, incoming.payload)
+        if self._decoder.data is None:
+            return _Found(self._decode(incoming.payload, topic), True, None, incoming)
+        if self._steps.look_inside:
+            return _Found(self._decode(incoming.payload, topic), True, content, incoming)
+        return _Found(content=content, incoming=incoming)
 
     def _parts(self, found: _Found, topic: _Topic) -> Iterator[tuple[int | None, Any]]:
         """Yield the values that become events, with their place in the array if they come from one."""
@@ -301,12 +305,13 @@ def _content(data: Data, message: Message, payload: bytes) -> Content:
     return Content(data.content_type or checked_content_type(declared), data.member, data.value(payload), payload)
 
 
-def _json_content(value: Any) -> Content:
+def _json_content(value: Any, content_type: str = JSON_TYPE, written: bytes | None = None) -> Content:
+    """Return a value as data; `written`: how it came, where that is known."""
     try:
-        text = orjson.dumps(value)
+        text = orjson.dumps(value) if written is None else written
     except TypeError as error:
         raise DeliveryError("normalise_failed", f"the value has no form in JSON: {error}") from None
-    return Content(JSON_TYPE, "data", text, text)
+    return Content(content_type, "data", text, text)
 
 
 def _bytes_content(content_type: str, payload: bytes) -> Content:
