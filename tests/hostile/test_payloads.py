@@ -6,12 +6,14 @@ import gzip
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
 
 from tests.hostile.rig import Rig, text, through_a_broker
 from tests.support.server import needs_mosquitto
+from tidegate.core import Envelope
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -20,12 +22,14 @@ BRIDGES = """\
   - {name: json, mqtt: "json/{all...}", nats: "plant.json.{all...}"}
   - {name: raw, mqtt: "raw/{all...}", nats: "plant.raw.{all...}", decode: raw}
   - {name: bin, mqtt: "bin/{all...}", nats: "plant.bin.{all...}", decode: raw, mode: binary}
+  - {name: timed, mqtt: "timed/{all...}", nats: "plant.timed.{all...}", time: ts}
+  - {name: gz, mqtt: "gz/{all...}", nats: "plant.gz.{all...}", decompress: gzip, each: "@", mode: binary}
 """
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """The gateway with a bridge for each of three decoders."""
+    """The gateway with a bridge for each kind of reading."""
     async with through_a_broker(tmp_path_factory.mktemp("payloads"), BRIDGES) as running:
         yield running
 
@@ -97,6 +101,27 @@ async def test_b18_a_gzip_bomb_is_not_inflated(rig: Rig, bridge: str) -> None:
     assert rig.memory() - before < 20 * MIB
 
 
+async def test_b18_where_it_is_asked_for_a_gzip_bomb_is_inflated_to_the_limit_and_no_further(rig: Rig) -> None:
+    before = rig.memory()
+    bomb = gzip.compress(bytes(100 * MIB), mtime=0)
+    for payload, reason in (
+        (bomb, "payload_too_large"),
+        (bomb[:-1], "payload_too_large"),
+        (b"[1]", "decompress_failed"),
+    ):
+        letter = await rig.rejected(b"gz/bomb", payload, prefix="raw", bridge="gz")
+        assert letter["reason"] == reason
+    assert rig.memory() - before < 20 * MIB
+
+
+async def test_an_array_of_a_million_elements_becomes_a_dead_letter(rig: Rig) -> None:
+    """Each would be an event of its own; gzip makes a kilobyte of them."""
+    before = rig.memory()
+    letter = await rig.rejected(b"gz/many", gzip.compress(b"[" + b"1," * 999_999 + b"1]"), prefix="raw", bridge="gz")
+    assert (letter["reason"], "1000000 elements" in letter["detail"]) == ("normalise_failed", True)
+    assert rig.memory() - before < 64 * MIB
+
+
 @pytest.mark.parametrize("bridge", ["raw", "bin"])
 async def test_b12_what_nats_can_not_carry_becomes_a_dead_letter(rig: Rig, bridge: str) -> None:
     """Around nats-server's limit of 1 MiB, every message arrives on one side of it, and none ends a connection."""
@@ -130,9 +155,28 @@ async def test_b12_64_mb_become_a_dead_letter_and_memory_stays_bounded(rig: Rig)
 @pytest.mark.parametrize(
     "stamp", ["0", "4294967295000", '"1970-01-01T00:00:00Z"', '"2106-02-07T06:28:16Z"', '"yesterday"', "null"]
 )
-async def test_b27_the_time_of_receipt_is_used_and_the_devices_value_stays(rig: Rig, stamp: str) -> None:
+async def test_b27_the_time_of_receipt_is_used_flagged_and_the_devices_value_stays(rig: Rig, stamp: str) -> None:
     before = time.time()
-    event, _ = await rig.event(b"json/time", f'{{"ts": {stamp}}}'.encode(), prefix="json")
+    event, _ = await rig.event(b"timed/device", f'{{"ts": {stamp}}}'.encode(), prefix="json")
     assert event.time is not None
     assert before - 5 <= event.time.timestamp() <= time.time() + 5
+    assert event.model_dump()["timefallback"] is True
     assert event.data == {"ts": json.loads(stamp)}
+
+
+async def test_a_good_time_of_a_device_is_the_events(rig: Rig) -> None:
+    event, _ = await rig.event(b"timed/device", b'{"ts": "2026-01-02T03:04:05Z"}', prefix="json")
+    assert event.time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert "timefallback" not in event.model_dump()
+
+
+async def test_no_attribute_of_a_devices_own_event_becomes_a_header_of_natss(rig: Rig) -> None:
+    """An event may choose its id; it can't choose what the stream does with it."""
+    wild = "x\r\nNats-Rollup: all\r\nNats-TTL: 1s"
+    document = {"specversion": "1.0", "id": wild, "source": wild, "type": "t", "natsrollup": "all", "data": 1}
+    (message,) = await rig.case(b"json/event", json.dumps(document).encode(), prefix="json")
+    assert Envelope.from_nats(message.headers, message.data).id == wild
+    assert set(message.headers) == {"Nats-Msg-Id", "Content-Type"}
+    bad = {**document, "Nats-Rollup": "all"}
+    (message,) = await rig.case(b"json/event", json.dumps(bad).encode(), prefix="json")
+    assert Envelope.from_nats(message.headers, message.data).data == bad
