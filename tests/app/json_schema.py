@@ -47,9 +47,15 @@ def _properties(wanted: dict[str, Any], value: Any, schema: dict[str, Any], root
             yield from violations(inner, value[name], root)
 
 
-def _additional(wanted: bool, value: Any, schema: dict[str, Any], _root: dict[str, Any]) -> Iterator[str]:
-    assert wanted is False
-    yield from (f"{name!r} is not known" for name in value if name not in schema["properties"])
+def _additional(
+    wanted: bool | dict[str, Any], value: Any, schema: dict[str, Any], root: dict[str, Any]
+) -> Iterator[str]:
+    others = [name for name in value if name not in schema.get("properties", {})] if isinstance(value, dict) else []
+    if isinstance(wanted, dict):
+        for name in others:
+            yield from violations(wanted, value[name], root)
+    elif not wanted:
+        yield from (f"{name!r} is not known" for name in others)
 
 
 def _required(wanted: list[str], value: Any, _schema: dict[str, Any], _root: dict[str, Any]) -> Iterator[str]:
@@ -86,6 +92,8 @@ _CHECKS = {
     "pattern": _simple(lambda wanted, value: not isinstance(value, str) or re.search(wanted, value)),
     "minLength": _simple(lambda wanted, value: not isinstance(value, str) or len(value) >= wanted),
     "maxLength": _simple(lambda wanted, value: not isinstance(value, str) or len(value) <= wanted),
+    "minProperties": _simple(lambda wanted, value: not isinstance(value, dict) or len(value) >= wanted),
+    "maxProperties": _simple(lambda wanted, value: not isinstance(value, dict) or len(value) <= wanted),
     "minItems": _simple(lambda wanted, value: not isinstance(value, list) or len(value) >= wanted),
     "minimum": _simple(lambda wanted, value: not _number(value) or value >= wanted),
     "maximum": _simple(lambda wanted, value: not _number(value) or value <= wanted),

@@ -107,6 +107,8 @@ def _samples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("sample", [pytest.param(text, id=name) for name, text in _samples()])
 def test_a_configuration_from_the_documentation_loads(tmp_path: Path, sample: str) -> None:
     """Each file that it names is there, and each variable is set."""
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas/reading.json").write_text("{}")
     for name in re.findall(r"(?:_file|ca|cert|key): *([\w./-]+)", sample):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,9 @@ SERIES = {
 }
 """Once there is a dead letter. `messages_dropped_total{bridge,reason}` has no sample before something is dropped."""
 
+SPARKPLUG = {"tidegate_sparkplug_sequence_gaps_total", "tidegate_sparkplug_rebirth_requests_total"}
+"""Of bridges that decode Sparkplug B alone."""
+
 OPENMETRICS = "Accept: application/openmetrics-text; version=1.0.0\r\n"
 BALANCE = ("delivered_total", "dead_lettered_total", "filtered_total", "dropped_total", "in_flight", "spooled")
 
@@ -78,6 +81,20 @@ async def test_the_series_are_the_documented_ones_and_stay_as_many(tmp_path: Pat
             assert last["tidegate_messages_dead_lettered_total", dead] == 1001
             assert last["tidegate_delivery_duration_seconds_count", (("bridge", "readings"),)] == 1001
             assert _unbalanced(last) == 0
+
+
+async def test_a_bridge_that_decodes_sparkplug_has_series_of_its_own(tmp_path: Path) -> None:
+    async with any_broker(tmp_path / "mqtt") as broker, nats_server(tmp_path / "nats") as server:
+        config, http = write_config(tmp_path, broker, server.port)
+        more = '  - {name: cells, mqtt: "spBv1.0/#", nats: plant.sensors.cells, decode: sparkplug_b}\nhttp:'
+        config.write_text(config.read_text().replace("http:", more))
+        async with gateway(config, http) as running:
+            metrics = await running.metrics()
+    names = {name for name, _ in metrics}
+    assert names >= SPARKPLUG
+    assert {(name, labels): 0.0 for name in SPARKPLUG for labels in [(("bridge", "cells"),)]} == {
+        sample: value for sample, value in metrics.items() if sample[0] in SPARKPLUG
+    }
 
 
 async def test_a_malformed_topic_is_counted_by_its_reason(tmp_path: Path) -> None:

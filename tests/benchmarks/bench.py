@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from tests.benchmarks import decoders
 from tests.benchmarks.contender import CONTENDERS, TIDEGATE, Contender
 from tests.benchmarks.idle import long
 from tests.benchmarks.job import JOBS, QUICK, Job, Size
@@ -141,6 +142,8 @@ def main() -> int:
             chosen, given.contenders, rounds, size, command=_command(given), quick=given.quick, long_seconds=given.long
         )
     )
+    if given.jobs is None:
+        report.costs.extend(decoders.costs())
     write(report, given.out)
     if reason := plot(report, given.out):
         print(reason)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.benchmarks.decoders import Cost
 from tests.benchmarks.job import JOBS, Job, Kind
 from tests.benchmarks.result import LOAD_LIMIT, Run, median
 from tests.benchmarks.statistic import ratio
@@ -17,7 +18,8 @@ _RIVAL = "mq-bridge"
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a run of the bench found out. absent: contenders and why. long: MiB each ten seconds."""
+    """Everything that a run of the bench found out. absent: contenders and why. long: MiB each ten seconds. costs: of
+    looking into a message."""
 
     command: str
     quick: bool
@@ -28,6 +30,7 @@ class Report:
     absent: dict[str, str]
     runs: list[Run] = field(default_factory=list)
     long: list[float] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
 
     @property
     def jobs(self) -> list[Job]:
@@ -52,6 +55,7 @@ def table(report: Report) -> str:
         _throughput(report),
         _latency(report),
         _idle(report),
+        _costs(report),
         _failures(report.runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -132,6 +136,16 @@ def _idle(report: Report) -> str:
             f"{report.long[-1]:.1f} at the end, at most {max(report.long):.1f}."
         )
     return "## Memory\n\n" + "\n\n".join(lines) if lines else ""
+
+
+def _costs(report: Report) -> str:
+    head = ("bridge", "payload B", "events", "CPU us a message")
+    rows = [(one.name, str(one.bytes), str(one.events), f"{one.microseconds:.1f}") for one in report.costs]
+    note = (
+        "\n\nThe step from messages to events alone, in batches, in one process without servers. All else that a "
+        "message costs is in the base job."
+    )
+    return "## Decoders\n\n" + _rows(head, rows) + note if rows else ""
 
 
 def _failures(runs: Sequence[Run]) -> str:

@@ -116,7 +116,10 @@ def test_the_sdk_reads_what_passes(mode: str) -> None:
         ({"source": None}, "source is missing"),
         ({"type": 7}, "the attribute type"),
         ({"time": "yesterday"}, "time is not RFC 3339"),
-        ({"time": "2023-01-01T00:00:00"}, "no offset"),
+        ({"time": "2023-01-01T00:00:00"}, "time is not RFC 3339"),
+        ({"time": "20231114T100000Z"}, "time is not RFC 3339"),
+        ({"time": "2023-W46-2T10:00:00Z"}, "time is not RFC 3339"),
+        ({"time": "2023-11-31T10:00:00Z"}, "time is not RFC 3339"),
         ({"Bad-Name": "x"}, "'Bad-Name'"),
         ({"extension": {"a": 1}}, "the attribute extension"),
         ({"extension": 1.5}, "the attribute extension"),
@@ -189,6 +192,11 @@ def test_the_elements_of_an_events_array_have_its_id_with_a_number() -> None:
     assert [(event.id, event.data) for event in events] == [("A234-1234.0", 1), ("A234-1234.1", 2)]
 
 
+_values = st.text(max_size=9) | st.integers(-(2**31), 2**31 - 1) | st.booleans()
+_times = st.from_regex(
+    r"20[0-9]{2}-(0[1-9]|1[0-2])-[0-2][1-8][Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|\+05:30)",
+    fullmatch=True,
+)
 _texts = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=20)
 
 
@@ -196,7 +204,11 @@ _texts = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_siz
 @given(
     st.fixed_dictionaries(
         {"id": _texts, "source": _texts, "type": _texts},
-        optional={"subject": _texts, "ext": _texts | st.integers(-(2**31), 2**31 - 1) | st.booleans()},
+        optional={
+            "subject": _texts,
+            "ext": _values,
+            "time": _times,
+        },
     ),
     st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.dictionaries(st.text(max_size=3), st.integers(0, 9)),
     st.sampled_from(["structured", "binary"]),
@@ -206,8 +218,37 @@ def test_any_event_arrives_as_it_was_sent(attributes: dict[str, Any], data: Any,
     sent = message("a/b", json.dumps(document).encode(), properties=STRUCTURED)
     ((encoded,), rejected) = convert_all(shaped(mode=mode), sent)
     assert not rejected
-    read = Envelope.from_nats(encoded.headers, encoded.body).model_dump()
+    event = Envelope.from_nats(encoded.headers, encoded.body)
+    read = event.model_dump()
+    if "time" in attributes:
+        sent_time = datetime.fromisoformat(attributes.pop("time").upper())
+        assert event.time is not None
+        assert abs((event.time - sent_time).total_seconds()) < 1e-6
     for name, value in attributes.items():
         expected = value if mode == "structured" else str(value).lower() if isinstance(value, bool) else str(value)
         assert read[name] == expected
     assert json.dumps(read["data"]) == json.dumps(data)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(
+        st.sampled_from(["correlationid", "causationid", "traceparent", "recordedtime", "retained", "emptypayload",
+                         "timefallback", "tracestate", "dataschema", "datacontenttype", "subject", "time", "data"]),
+        _values,
+    ),
+    st.sampled_from(["structured", "binary"]),
+)  # fmt: skip
+def test_whatever_a_device_says_in_an_event_its_readers_can_read_it_or_it_is_a_dead_letter(
+    odd: dict[str, Any], mode: str
+) -> None:
+    document = {"specversion": "1.0", "id": "i", "source": "s", "type": "t", **odd}
+    events, rejected = convert_all(
+        shaped(mode=mode), message("a/b", json.dumps(document).encode(), properties=STRUCTURED)
+    )
+    if rejected:
+        assert rejected[0].error.reason == "event_invalid"
+    else:
+        read = Envelope.from_nats(events[0].headers, events[0].body)
+        assert read.recordedtime == datetime.fromisoformat(format_time(RECEIVED))
+        assert (read.retained, read.model_dump().get("emptypayload")) == (None, None)

@@ -53,6 +53,7 @@ def test_select_makes_the_data_and_each_an_event_for_each_element(mode: str) -> 
     ]
     assert {event.datacontenttype for event in events} == {"application/json"}
     assert {event.subject for event in events} == {"hall"}
+    assert {event.correlationid for event in events} == {one.id}
 
 
 def test_an_element_keeps_its_id_whatever_is_filtered_before_it() -> None:
@@ -122,6 +123,17 @@ def test_an_array_becomes_events_all_or_none() -> None:
     assert len(events_of(some, message(payload=b"[2,4,6]"))) == 3
     error = rejection(some, message(payload=b"[2,4,5,6]"))
     assert (error.reason, error.detail) == ("schema_failed", "[2] $: 5 is odd")
+
+
+def test_law_8_a_defect_that_one_message_brings_out_costs_that_message_alone() -> None:
+    def stumble(value: object) -> None:
+        if value == 3:
+            raise KeyError("a defect")
+
+    some = shaped(check=stumble)
+    events, rejected = convert_all(some, message(payload=b"1"), message(payload=b"3"), message(payload=b"2"))
+    assert [event.message.payload for event in events] == [b"1", b"2"]
+    assert (rejected[0].error.reason, "a defect" in rejected[0].error.detail) == ("conversion_failed", True)
 
 
 def test_events_that_repeat_the_whole_message_can_t_fill_the_memory() -> None:
@@ -203,6 +215,13 @@ def test_type_source_and_attributes_may_have_what_the_topic_captures(steps: dict
     (event,) = events_of(some, message("hall é/a b/c", b"1"))
     assert (event.type, event.source) == ("com.hall é.v1", "urn:x:hall%20%C3%A9:a%20b/c")
     assert (event.model_dump()["line"], event.model_dump()["plant"]) == ("a b/c", "north")
+
+
+@MODES
+def test_an_attribute_of_an_empty_level_is_left_out(mode: str) -> None:
+    some = shaped(mode=mode, pattern="a/{site}", template="p.{site}", attributes={"site": "{site}"}, select="@")
+    (event,) = events_of(some, message("a/", b"1"))
+    assert "site" not in event.model_dump()
 
 
 def test_a_payload_is_decompressed_before_all_else() -> None:

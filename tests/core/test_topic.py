@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from tests.core.strategies import few_filters, few_topics, topics
-from tidegate.core import DeliveryError, check_filter, decode_topic, matches
+from tidegate.core import DeliveryError, check_filter, common_topic, decode_topic, matches, unshared
 
 
 @settings(deadline=None, max_examples=150)
@@ -99,3 +99,42 @@ def test_b1_b2_what_is_no_topic_name_is_refused_and_where_is_said(raw: bytes, sa
         decode_topic(raw)
     assert raised.value.reason == "topic_invalid"
     assert says in raised.value.detail
+
+
+@settings(deadline=None, max_examples=300)
+@given(few_filters, few_filters, few_topics)
+def test_an_example_matches_both_filters_and_where_there_is_none_no_topic_does(
+    first: str, second: str, topic: str
+) -> None:
+    found = common_topic(first, second)
+    if found is None:
+        assert not (matches(first, topic) and matches(second, topic))
+    else:
+        assert decode_topic(found.encode()) == found
+        assert topic_matches_sub(first, found)
+        assert topic_matches_sub(second, found)
+    assert (common_topic(second, first) is None) == (found is None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "example"),
+    [
+        ("a/+/c", "a/b/#", "a/b/c"),
+        ("#", "#", "x"),
+        ("a/#", "a", "a"),
+        ("+/#", "/#", "/x"),
+        ("sensors/+/+", "sensors/hall/#", "sensors/hall/x"),
+        ("a/b", "a/c", None),
+        ("+", "a/b", None),
+        ("#", "$SYS/#", None),
+        ("+", "/#", None),  # they share the empty topic alone, which is none
+    ],
+)
+def test_the_example_is_the_topic_that_one_would_name(first: str, second: str, example: str | None) -> None:
+    assert common_topic(first, second) == example
+
+
+def test_a_shared_subscription_is_about_topics_without_its_group() -> None:
+    assert unshared("$share/workers/a/#") == "a/#"
+    assert unshared("$SYS/#") == "$SYS/#"
+    assert unshared("a/$share/b") == "a/$share/b"

@@ -66,12 +66,17 @@ def test_the_sample_configuration_shows_the_defaults() -> None:
 
 
 def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
-    blocks = _blocks("yaml")
+    blocks = [block for block in _blocks("yaml") if block.startswith("gateway:")]
     assert blocks
     for block in blocks:
         path = tmp_path / "tidegate.yaml"
         path.write_text(block)
         assert load_config(path, {}).bridges
+
+
+def test_the_bridge_that_the_readme_shows_is_the_examples() -> None:
+    (block,) = [block for block in _blocks("yaml") if block.startswith("bridges:")]
+    assert block.partition("\n")[2] in (ROOT / "examples/normalise/tidegate.yaml").read_text()
 
 
 def _blocks(language: str) -> list[str]:

@@ -111,6 +111,14 @@ def encode_acks(kind: int, packet_ids: list[int]) -> bytes:
     return pack(f"!{len(flat)}H", *flat)
 
 
+def encode_publish(topic: str, payload: bytes, *, properties: bool) -> bytes:
+    """Return a PUBLISH at QoS 0, not retained (§3.3). topic: at most 65,535 bytes. properties: whether the version has
+    them; the packet then says that it has none."""
+    name = topic.encode()
+    body = b"".join((len(name).to_bytes(2, "big"), name, b"\0" if properties else b"", payload))
+    return encode_packet(PUBLISH << 4, body)
+
+
 class PacketReader:
     """Cuts a byte stream into packets.
 

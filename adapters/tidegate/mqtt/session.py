@@ -27,6 +27,7 @@ from tidegate.mqtt.packet import (
     Publish,
     PublishRun,
     encode_acks,
+    encode_publish,
 )
 from tidegate.mqtt.packet_table import PacketTable, fill, rows_of
 
@@ -159,6 +160,15 @@ class Session:
             if batch is not None:
                 return batch
             self._readable.clear()
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send a message at QoS 0 over the present connection; return whether there is one. Nothing is kept for later,
+        and nobody says whether the broker got it."""
+        link = self._link
+        if link is None or link.closing:
+            return False
+        link.write(encode_publish(topic, payload, properties=self.options.codec.has_properties))
+        return True
 
     # Reading
 

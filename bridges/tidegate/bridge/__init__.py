@@ -10,6 +10,7 @@ from tidegate.bridge.inflate import Compression, new_inflate
 from tidegate.bridge.normalise import Shape, Steps
 from tidegate.bridge.overflow import Overflow
 from tidegate.bridge.schema import Schema, load_schema
+from tidegate.bridge.sparkplug import SparkplugHost
 
 __all__ = [
     "DEAD_LETTER_TYPE",
@@ -23,6 +24,7 @@ __all__ = [
     "Overflow",
     "Schema",
     "Shape",
+    "SparkplugHost",
     "Steps",
     "Unit",
     "decoder_names",

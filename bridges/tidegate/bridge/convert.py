@@ -68,7 +68,8 @@ class Converter:
         self._data = decoder.data
         self._looks_inside = steps.any or decoder.data is None
         self._splits = steps.each is not None or decoder.is_list
-        self._inflates = steps.inflate is not None
+        # A message counts for more than its bytes where they say less about what becomes of it.
+        self._least = PORTION if steps.inflate else PORTION // 8 if restore else 0
         self._pass_events = pass_events
         self._pass_json = pass_events and decoder.data is not None and decoder.data.content_type == JSON_TYPE
         self._by_column = not self._looks_inside and restore is None and shape.mode == "structured"
@@ -78,12 +79,12 @@ class Converter:
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """Yield a batch's messages as they are to be converted and sent: all at once, unless they could become too many
         events for that."""
-        if not self._splits:
+        if not self._splits and self._restore is None:
             yield messages
             return
         start = size = 0
         for number, message in enumerate(messages):
-            size += PORTION if self._inflates else len(message.payload)
+            size += max(self._least, len(message.payload))
             if size >= PORTION:
                 yield messages[start : number + 1]
                 start, size = number + 1, 0
@@ -156,6 +157,9 @@ class Converter:
                 events.append(encode(plan, message, moment, correlation, data, extensions))
             except DeliveryError as error:
                 rejected.append(Rejected(message, error, "convert"))
+            except Exception as error:  # noqa: BLE001 - a defect that one message brought out must not stop all (law 8)
+                defect_found = DeliveryError("conversion_failed", f"a defect: {error!r}"[:300])
+                rejected.append(Rejected(message, defect_found, "convert"))
         return Converted(events, rejected, filtered)
 
     def _plan(self, raw: bytes) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ _STRUCTURED = "application/cloudevents"
 _NAME = re.compile(r"[a-z0-9]{1,64}").fullmatch
 _REQUIRED = ("id", "source", "type")
 _TEXTS = (*_REQUIRED, "subject", "time", "datacontenttype", "dataschema")
+_OUR_TEXTS = ("correlationid", "causationid", "traceparent", "tracestate")
+_NOT_THE_DEVICES = ("data", "data_base64", "recordedtime", "retained", "emptypayload", "timefallback")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII).fullmatch
 _MAX_ATTRIBUTE = 4096
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _MAX_KEY = 256
@@ -85,8 +89,7 @@ def _structured(payload: bytes, content_type: str) -> Incoming:
 
 
 def _from_document(document: dict[str, Any]) -> Incoming:
-    attributes = {name: value for name, value in document.items() if name not in ("data", "data_base64")}
-    attributes = {name: value for name, value in attributes.items() if value is not None}
+    attributes = _attributes(document)
     if "data_base64" in document:
         return Incoming(attributes, None, b64decode(document["data_base64"]), is_json=False)
     if "data" not in document:
@@ -97,12 +100,19 @@ def _from_document(document: dict[str, Any]) -> Incoming:
     return Incoming(attributes, value, None, is_json=True)
 
 
+def _attributes(document: Mapping[str, Any]) -> dict[str, Attribute]:
+    """Return the attributes that are set, without those that only the gateway can know."""
+    found = {name: value for name, value in document.items() if name not in _NOT_THE_DEVICES and value is not None}
+    return {name: str(value) if name in _OUR_TEXTS else value for name, value in found.items()}
+
+
 def _binary(user: dict[str, str], content_type: str, payload: bytes) -> Incoming:
     attributes: dict[str, Attribute] = {name: value for name, value in user.items() if _NAME(name) and value}
     if content_type:
         attributes["datacontenttype"] = content_type
     if problem := _problem(attributes):
         raise DeliveryError("event_invalid", problem)
+    attributes = _attributes(attributes)
     if not payload:
         return Incoming(attributes, None, None, is_json=False)
     if _is_json_type(str(attributes.get("datacontenttype", ""))):
@@ -135,10 +145,13 @@ def _problem(document: dict[str, Any]) -> str | None:
 
 
 def _problem_with_time(stamp: str | None) -> str | None:
+    if stamp is None:
+        return None
     try:
-        return None if stamp is None or datetime.fromisoformat(stamp).tzinfo else "time has no offset from UTC"
+        valid = _RFC_3339(stamp) is not None and datetime.fromisoformat(stamp.upper()) is not None
     except ValueError:
-        return "time is not RFC 3339"
+        valid = False
+    return None if valid else "time is not RFC 3339, as 2026-01-02T03:04:05Z"
 
 
 def _problem_with_data(document: dict[str, Any]) -> str | None:

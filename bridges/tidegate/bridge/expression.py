@@ -33,7 +33,7 @@ class Expression:
         self._functions.captures = captures
         try:
             return self._compiled.search(value, self._options)
-        except (JMESPathError, ArithmeticError) as error:
+        except (JMESPathError, ArithmeticError, TypeError, RecursionError) as error:
             raise ValueError(" ".join(str(error).split())[:200]) from None
         finally:
             self._functions.root = None

@@ -8,6 +8,12 @@ from typing import Any, Literal
 
 from tidegate.core import DeliveryError
 
+_MAX_WINDOW = 1 << 23
+"""Bytes that zstd may look back, which every reader has to have (RFC 8878 §3.1.1.1.2)."""
+
+_PART = 64
+"""Bytes of zstd that can become 2 MiB: a block of 128 KiB takes 4 (RFC 8878 §3.1.1.2)."""
+
 Compression = Literal["gzip", "zlib", "zstd"]
 
 
@@ -24,7 +30,8 @@ def new_inflate(compression: Compression, limit: int) -> Callable[[bytes], bytes
         import zstandard
     except ModuleNotFoundError:
         raise ValueError("zstd needs the extra 'zstd': pip install 'tidegate[zstd]'") from None
-    return lambda payload: _inflate_zstd(zstandard, payload, limit)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    return lambda payload: _inflate_zstd(decompressor, zstandard.ZstdError, payload, limit)
 
 
 def _inflate(stream: Any, error_type: type[Exception], payload: bytes, name: str, limit: int) -> bytes:
@@ -39,23 +46,25 @@ def _inflate(stream: Any, error_type: type[Exception], payload: bytes, name: str
     return found
 
 
-def _inflate_zstd(zstandard: Any, payload: bytes, limit: int) -> bytes:
-    """One frame. The window that a frame asks for is bounded too: it is memory, whatever comes out."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 23)
+def _inflate_zstd(decompressor: Any, error_type: type[Exception], payload: bytes, limit: int) -> bytes:
+    """The library has no bound on what one call returns, so it gets parts of the payload that can't become much. The
+    window that a frame asks for is bounded too: it is memory, whatever comes out."""
+    stream = decompressor.decompressobj()
+    found = bytearray()
+    at = 0
     try:
-        with decompressor.stream_reader(payload, read_across_frames=False) as reader:
-            found = bytes(reader.read(limit + 1))
-        _check_size(found, limit)
-        rest = decompressor.decompressobj()
-        rest.decompress(payload)
-    except zstandard.ZstdError as error:
+        while at < len(payload) and not stream.eof:
+            found += stream.decompress(payload[at : at + _PART])
+            at += _PART
+            _check_size(found, limit)
+    except error_type as error:
         raise DeliveryError("decompress_failed", f"not zstd: {error}") from None
-    if not rest.eof or rest.unused_data:
-        problem = "something follows it" if rest.eof else "it is cut short"
+    if not stream.eof or stream.unused_data or at < len(payload):
+        problem = "something follows it" if stream.eof else "it is cut short"
         raise DeliveryError("decompress_failed", f"not zstd: {problem}")
-    return found
+    return bytes(found)
 
 
-def _check_size(found: bytes, limit: int) -> None:
+def _check_size(found: bytes | bytearray, limit: int) -> None:
     if len(found) > limit:
         raise DeliveryError("payload_too_large", f"it inflates to more than {limit} bytes")

@@ -87,7 +87,8 @@ class Steps:
 class Shape:
     """How the events of a bridge look. Texts may have captures of the topic pattern, as `{site}`.
 
-    mapping: topic to subject. source, type: of the events. attributes: more constant ones.
+    mapping: topic to subject. source, type: of the events. attributes: more constant ones; without one whose captures
+    are empty. dataschema: how the schema of their data is called.
     """
 
     mapping: Mapping
@@ -95,14 +96,18 @@ class Shape:
     type: str
     mode: Mode = "structured"
     attributes: dict[str, str] = field(default_factory=dict)
+    dataschema: str | None = None
 
     def constants(self, topic: str, captures: Captures) -> dict[str, str]:
         """Return the attributes that all events of a topic share."""
+        more = {name: fill(text, captures) for name, text in self.attributes.items()}
+        if self.dataschema is not None:
+            more["dataschema"] = self.dataschema
         return {
             "source": fill(self.source, captures, as_uri=True),
             "type": fill(self.type, captures),
             "subject": topic,
-            **{name: fill(text, captures) for name, text in self.attributes.items()},
+            **{name: text for name, text in more.items() if text},
         }
 
 
@@ -134,7 +139,9 @@ class Normaliser:
         self._is_json = decoder.data is not None and decoder.data.content_type == JSON_TYPE
         self._splits = steps.each is not None or decoder.is_list
         self._reshapes = self._splits or steps.select is not None
+        self._looks_inside = steps.look_inside
         self._topics: dict[bytes, _Topic] = {}
+        self._received = (0.0, "")
 
     def correlation_of(self, message: Message) -> str | None:
         """Return the correlation id that a device gave, or None; whatever else is wrong with the message."""
@@ -176,10 +183,14 @@ class Normaliser:
         if not payload:
             return _Found()
         data = self._decoder.data
-        content = _content(data, message, payload) if data is not None and not self._reshapes else None
-        if data is not None and not self._steps.look_inside:
-            return _Found(content=content)
-        return _Found(self._decode(payload, topic), True, content)
+        if data is not None and not self._looks_inside:
+            return _Found(content=_content(data, message, payload))
+        value = self._decode(payload, topic)
+        if data is None or self._reshapes:
+            return _Found(value, True)
+        if self._is_json:  # which has been read by now
+            return _Found(value, True, Content(JSON_TYPE, "data", payload, payload))
+        return _Found(value, True, _content(data, message, payload))
 
     def _decode(self, payload: bytes, topic: _Topic) -> Any:
         try:
@@ -202,7 +213,7 @@ class Normaliser:
         content = None if self._reshapes else _bytes_content(content_type, incoming.payload)
         if self._decoder.data is None:
             return _Found(self._decode(incoming.payload, topic), True, None, incoming)
-        if self._steps.look_inside:
+        if self._looks_inside:
             return _Found(self._decode(incoming.payload, topic), True, content, incoming)
         return _Found(content=content, incoming=incoming)
 
@@ -232,8 +243,10 @@ class Normaliser:
             if "dataschema" in topic.constants:  # the one that was checked
                 attributes["dataschema"] = topic.constants["dataschema"]
         attributes.pop("datacontenttype", None)
-        attributes["id"] = event_id = event_id if number is None else f"{event_id}.{number}"
+        attributes["id"] = event_id  # what the events of one message have in common, as their correlation id
         attributes |= self._ids(message, topic, found, value, attributes)
+        if number is not None:
+            attributes["id"] = event_id = f"{event_id}.{number}"
         attributes |= self._times(message, topic, found, value, attributes)
         if message.retained:
             attributes["retained"] = True
@@ -273,7 +286,9 @@ class Normaliser:
     def _times(self, message: Message, topic: _Topic, found: _Found, value: Any, given: Extensions) -> Extensions:
         """Return `time`, of the occurrence, and `recordedtime`, of receipt."""
         steps, received = self._steps, message.received
-        stamp = format_time(received)
+        if received != self._received[0]:  # which is the same for what came together
+            self._received = (received, format_time(received))
+        stamp = self._received[1]
         times: Extensions = {"recordedtime": stamp}
         if found.incoming is not None and "time" in given:
             return times

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
+from tidegate.bridge.avro_json import find_fault
 from tidegate.core import DeliveryError
 
 _SHOWN = 200
@@ -47,16 +49,20 @@ def load_schema(path: Path) -> Schema:
 def _json_schema(document: Any) -> Schema:
     import jsonschema_rs
 
+    if not isinstance(document, dict | bool):
+        raise ValueError("not a JSON Schema: it should be an object")
     try:
         validator = jsonschema_rs.validator_for(document, retriever=_no_retrieving, validate_formats=True)
+    except jsonschema_rs.ValidationError as error:
+        raise ValueError(f"not a JSON Schema: {_schema_fault(error)}") from None
     except ValueError as error:
-        raise ValueError(f"not a JSON Schema: {str(error).partition(chr(10))[0][:_SHOWN]}") from None
+        raise ValueError(f"not a JSON Schema: {_line(str(error))}") from None
 
     def check(value: object) -> None:
         try:
             validator.validate(value)
         except jsonschema_rs.ValidationError as error:
-            raise DeliveryError("schema_failed", f"{_path(error.instance_path)}: {error.message[:_SHOWN]}") from None
+            raise DeliveryError("schema_failed", f"{_path(error.instance_path)}: {_line(error.message)}") from None
 
     uri = document.get("$id") if isinstance(document, dict) else None
     return Schema(check, uri, document, "application/schema+json")
@@ -64,32 +70,45 @@ def _json_schema(document: Any) -> Schema:
 
 def _no_retrieving(uri: str) -> NoReturn:
     """A gateway does not fetch a schema from elsewhere, or other files of this machine, because a schema names them."""
-    raise ValueError(f"{uri} is not in this file, and nothing is fetched; put it under $defs")
+    raise ValueError(f"{uri} is not in this file")
+
+
+def _schema_fault(error: Any) -> str:
+    if found := _REFERENCE(error.message):
+        return f"it refers to {found[1][:_SHOWN]!r}, which is not in this file, and nothing is fetched: put it in $defs"
+    return f"{_path(error.instance_path)}: {_line(error.message)}"
+
+
+_REFERENCE = re.compile(r"Resource '([^']*)' is not present").match
 
 
 def _avro(document: Any) -> Schema:
-    import fastavro
-    from fastavro.schema import SchemaParseException, UnknownType
-    from fastavro.validation import ValidationError, validate
+    from tidegate.bridge.decode.avro_datum import AvroSchema
 
-    try:
-        parsed = fastavro.parse_schema(document)
-    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not an Avro schema: {str(error)[:_SHOWN]}") from None
+    schema = AvroSchema(document)
 
     def check(value: object) -> None:
         try:
-            validate(value, parsed, raise_errors=True, strict=True)
-        except ValidationError as error:
-            raise DeliveryError("schema_failed", "; ".join(map(_avro_fault, error.errors))[:_SHOWN]) from None
+            fault = find_fault(value, schema.parsed, schema.names)
+        except RecursionError:
+            raise DeliveryError("schema_failed", "nested too deep") from None
+        if fault is not None:
+            raise DeliveryError("schema_failed", f"{_path(fault.path)}: {fault.problem[:_SHOWN]}")
 
     return Schema(check, None, document, "application/vnd.apache.avro+json")
 
 
-def _avro_fault(error: Any) -> str:
-    return f"{error.field or '$'}: {error.datum!r} is not {error.schema!r}"
+def _line(text: str) -> str:
+    """Return the first line of a text, without its middle if it is long, as where it quotes a whole payload."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN // 2]} ... {line[-_SHOWN // 2 :]}"
 
 
-def _path(parts: list[str | int]) -> str:
+def _path(parts: Sequence[str | int]) -> str:
     """Return the place of a fault as people and JSONPath (RFC 9535) write it: `$.readings[3].value`."""
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    steps = [f"[{part}]" if isinstance(part, int) else f".{part}" if _NAME(part) else f"[{part!r}]" for part in parts]
+    path = f"${''.join(steps)}"
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -18,6 +19,7 @@ from tidegate.app.config_file import load_config
 from tidegate.app.log import configure_logging
 from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.app.run import run
+from tidegate.app.warning import warnings
 from tidegate.core import ConfigError, TidegateError
 from tidegate.spool import MESSAGE_OVERHEAD
 
@@ -61,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=_size, default=256, metavar="SIZE", help="of a message (default 256B)")
     command.set_defaults(command=_check)
 
+    _add_previews(commands)
+
     command = commands.add_parser(
         "demo",
         help="see it work, with servers of its own",
@@ -73,9 +77,73 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_dlq(commands)
 
-    command = commands.add_parser("schema", help="print the JSON Schema of the configuration")
-    command.set_defaults(command=_schema)
+    command = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of the configuration, or the AsyncAPI document of one",
+        description="Print the JSON Schema of configuration files, for editors. With --asyncapi: what FILE's bridges "
+        "receive and send, as an AsyncAPI 3.0 document, in JSON, which is YAML too; without connecting.",
+    )
+    command.add_argument("--asyncapi", action="store_true", help="print the AsyncAPI document of FILE; needs -c")
+    command.add_argument("-c", "--config", type=Path, metavar="FILE", help="only with --asyncapi")
+    command.set_defaults(command=partial(_schema, command.error))
     return parser
+
+
+def _add_previews(commands: Any) -> None:
+    """The commands that show what the gateway would do."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+
+    command = commands.add_parser(
+        "map",
+        parents=[common],
+        help="show the way of topics",
+        description="Show which bridges take each TOPIC, on which subject, which stream of FILE stores that, and the "
+        "topic that comes back from it. Without connecting. Exit status 1 if one has no way.",
+    )
+    command.add_argument("topics", nargs="+", metavar="TOPIC")
+    command.set_defaults(command=_map)
+
+    command = commands.add_parser(
+        "test",
+        parents=[common],
+        help="test a configuration with cases of messages",
+        description="Convert the messages in CASES as the gateway would, and compare what comes. Without connecting. "
+        "Exit status 1 if a case fails, 78 if CASES can't be read.",
+        epilog=_CASES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("cases", type=Path, metavar="CASES", help="a YAML file; see below")
+    command.set_defaults(command=_test)
+
+    command = commands.add_parser(
+        "tap",
+        parents=[common],
+        help="show live messages and what would become of them",
+        description="Show what comes on FILTER now, and what the gateway would make of it. Needs the broker alone, has "
+        "a session of its own, and sends nothing. Until Ctrl-C; then it says how many there were.",
+    )
+    command.add_argument("filter", type=_filter, metavar="FILTER", help="a topic filter, as 'sensors/#'")
+    command.add_argument("--count", type=_count, metavar="N", help="stop after so many messages")
+    command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
+    command.add_argument("--json", action="store_true", help="one JSON object a line")
+    command.set_defaults(command=_tap)
+
+
+_CASES = """\
+cases:
+  - name: a reading
+    topic: sensors/hall/s1/reading
+    payload: '{"temperature": 21.5}'   # or json, hex, base64, file; absent: empty
+    # content_type, correlation_data, response_topic, user, retained, qos, received, bridge
+    expect:                            # the events; [] if it is filtered out. Without it: prints what comes
+      - nats: plant.sensors.hall.s1    # the subject; then attributes, those that are named; and data, as a whole
+        data: {temperature: 21.5}
+  - name: not JSON
+    topic: sensors/hall/s1/reading
+    payload: "{torn"
+    expect_dead_letter: {reason: decode_failed, detail: not JSON}
+"""
 
 
 def _add_dlq(commands: Any) -> None:
@@ -121,6 +189,32 @@ def _dlq(options: argparse.Namespace) -> int:
     return int(_drive(commands[options.dlq](load_config(options.config), options)))
 
 
+def _map(options: argparse.Namespace) -> int:
+    from tidegate.app import topic_map
+
+    return topic_map.show(load_config(options.config), options)
+
+
+def _test(options: argparse.Namespace) -> int:
+    from tidegate.app.trial import run_cases
+
+    return run_cases(load_config(options.config), options)
+
+
+def _tap(options: argparse.Namespace) -> int:
+    from tidegate.app.tap import tap
+
+    return int(_drive(tap(load_config(options.config), options)))
+
+
+def _filter(text: str) -> str:
+    from tidegate.app.tap import filter_problem
+
+    if problem := filter_problem(text):
+        raise argparse.ArgumentTypeError(problem)
+    return text
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) < 1 << 63:
         raise argparse.ArgumentTypeError("should be a number, 1 or more")
@@ -164,6 +258,8 @@ def _check(options: argparse.Namespace) -> int:
         )
     if options.rate is not None:
         print(f"  spool: {_endurance(config, options.rate, options.size)}")
+    for warning in warnings(config, options.config):
+        print(f"warning: {warning}")
     return 0
 
 
@@ -183,10 +279,20 @@ def _demo(options: argparse.Namespace) -> int:
     return int(_drive(demo(options.duration, options.rate)))
 
 
-def _schema(_options: argparse.Namespace) -> int:
-    schema = Config.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    print(orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode())
+def _schema(refuse: Callable[[str], NoReturn], options: argparse.Namespace) -> int:
+    if options.asyncapi and options.config is None:
+        refuse("--asyncapi needs -c FILE: the document is of one configuration's bridges")
+    if options.config is not None and not options.asyncapi:
+        refuse("-c FILE is for --asyncapi: the JSON Schema is the same for every configuration")
+    if options.asyncapi:
+        from tidegate.app.asyncapi import asyncapi
+
+        document = asyncapi(load_config(options.config))
+    else:
+        from tidegate.app.file_schema import file_schema
+
+        document = file_schema()
+    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -28,11 +28,12 @@ from tidegate.bridge import (
     Schema,
     Steps,
     Unit,
+    decoder_names,
     load_schema,
     new_decoder,
     new_inflate,
 )
-from tidegate.core import Envelope, Mapping, check_text
+from tidegate.core import Envelope, Mapping, check_text, fill
 
 DAY = 86_400.0
 _MIB = 1024 * 1024
@@ -91,9 +92,9 @@ def _check_unique(items: tuple[_Named, ...]) -> tuple[_Named, ...]:
 class Tls(_Section):
     """Certificates, as PEM files. Without `ca` the system's authorities are trusted."""
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: Path | None = Field(None, description="The authorities that the peer's certificate is checked against.")
+    cert: Path | None = Field(None, description="Our own certificate; needs key.")
+    key: Path | None = Field(None, description="The key of our own certificate.")
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -110,7 +111,7 @@ class Mqtt(_Section):
     client_id: str | None = Field(
         None, description="Prefix of the client ids; each bridge adds its name. Stable, so that sessions survive."
     )
-    username: str | None = None
+    username: str | None = Field(None, description="With password_file or password, if the broker wants one.")
     password_file: Path | None = Field(None, description="A file that holds the password.")
     password: SecretStr | None = Field(None, description="The password, only as ${VARIABLE}.")
     tls: Tls = Tls()
@@ -144,14 +145,16 @@ class Mqtt(_Section):
 class Nats(_Section):
     """The NATS servers of one cluster, or a leaf node. At most one way to log in."""
 
-    servers: tuple[NatsUrl, ...] = Field(("nats://127.0.0.1:4222",), min_length=1)
-    username: str | None = None
-    password_file: Path | None = None
+    servers: tuple[NatsUrl, ...] = Field(
+        ("nats://127.0.0.1:4222",), min_length=1, description="nats://host:port, or tls://host:port for TLS."
+    )
+    username: str | None = Field(None, description="With password_file or password.")
+    password_file: Path | None = Field(None, description="A file that holds the password.")
     password: SecretStr | None = Field(None, description="The password, only as ${VARIABLE}.")
-    token_file: Path | None = None
+    token_file: Path | None = Field(None, description="A file that holds the token.")
     token: SecretStr | None = Field(None, description="The token, only as ${VARIABLE}.")
-    nkey_seed_file: Path | None = None
-    credentials_file: Path | None = None
+    nkey_seed_file: Path | None = Field(None, description="A file that holds the seed of an NKey.")
+    credentials_file: Path | None = Field(None, description="A .creds file: a JWT and its NKey.")
     tls: Tls | None = Field(None, description="Given, even if empty, or with tls:// servers: only TLS is accepted.")
 
     @model_validator(mode="after")
@@ -181,18 +184,20 @@ class Nats(_Section):
 class Stream(_Section):
     """A JetStream stream: created if it is missing, verified if it is there."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    subjects: tuple[str, ...] = Field(min_length=1)
-    retention: Literal["limits", "interest", "workqueue"] = "limits"
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Letters, digits, '-' and '_', at most 64.")
+    subjects: tuple[str, ...] = Field(min_length=1, description="What it stores; * and > are wildcards.")
+    retention: Literal["limits", "interest", "workqueue"] = Field(
+        "limits", description="limits: until a limit. interest: until all consumers have it. workqueue: until one has."
+    )
     discard: Literal["old", "new"] | None = Field(
         None,
         description="What a full stream does: drop its oldest messages, or refuse new ones, which then wait at "
         "the gateway. By default `old` for limits and `new` otherwise.",
     )
-    storage: Literal["file", "memory"] = "file"
-    max_age: Duration | None = None
-    max_bytes: Size | None = None
-    replicas: int = Field(1, ge=1, le=5)
+    storage: Literal["file", "memory"] = Field("file", description="memory: gone with the server.")
+    max_age: Duration | None = Field(None, description="How long messages are kept; no limit unless it is given.")
+    max_bytes: Size | None = Field(None, description="No limit unless it is given.")
+    replicas: int = Field(1, ge=1, le=5, description="Servers of a cluster that have it; 3 survive the loss of one.")
     duplicate_window: Duration = Field(120.0, description="How long the stream knows an event's id.")
 
     @model_validator(mode="after")
@@ -202,20 +207,31 @@ class Stream(_Section):
         return self
 
 
+def _name_decoders(schema: dict[str, Any]) -> None:
+    """Let an editor offer the decoders that there are; others can be installed where the gateway runs."""
+    options = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+    named = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": options}
+    schema["anyOf"] = [{"enum": decoder_names()}, {"type": "string"}, named]
+
+
 class Bridge(_Section):
     """A path from a topic pattern to a subject."""
 
-    name: Name
-    direction: Literal["up"] = "up"
+    name: Name = Field(description="In metrics, client ids, event sources and the subjects of dead letters.")
+    direction: Literal["up"] = Field("up", description="up: from MQTT to NATS.")
     mqtt: str = Field(description="Topic pattern: {x} captures one level, {x...} the rest; + and # match only.")
     nats: str = Field(description="Subject template, with the captures as whole tokens.")
-    qos: Annotated[Literal[0, 1, 2], BeforeValidator(_number)] = 1
+    qos: Annotated[Literal[0, 1, 2], BeforeValidator(_number)] = Field(
+        1, description="0: can be lost. 1: not lost. 2: not lost either, and one exchange more for each message."
+    )
     deliver: Literal["jetstream", "core"] = Field(
         "jetstream", description="jetstream: settled when a stream has it. core: fire and forget, to whoever listens."
     )
     decompress: Compression | None = Field(None, description="gzip, zlib or zstd; up to mqtt.max_payload.")
     decode: str | dict[str, dict[str, Any]] = Field(
-        "json", description="A decoder's name, or with options as {csv: {delimiter: ';'}}."
+        "json",
+        description="A decoder's name, or with options as {csv: {delimiter: ';'}}.",
+        json_schema_extra=_name_decoders,
     )
     each: str | None = Field(None, description="JMESPath: the array whose elements become an event each.")
     filter: str | None = Field(None, description="JMESPath: only where this is true there is an event.")
@@ -259,11 +275,13 @@ class Bridge(_Section):
             Mapping(info.data["mqtt"], template)
         return template
 
-    @field_validator("decode")
+    @field_validator("decode", mode="before")
     @classmethod
-    def _check_decoder(cls, decode: str | dict[str, dict[str, Any]]) -> str | dict[str, dict[str, Any]]:
-        if isinstance(decode, dict) and len(decode) != 1:
-            raise ValueError("should be one decoder's name, or one with its options as {csv: {delimiter: ';'}}")
+    def _check_decoder(cls, decode: Any) -> str | dict[str, dict[str, Any]]:
+        if isinstance(decode, dict) and len(decode) == 1:
+            decode = {name: options or {} for name, options in decode.items()}
+        if not isinstance(decode, str) and not (isinstance(decode, dict) and _has_options(decode)):
+            raise ValueError("should be a decoder's name, as json, or one with its options, as {csv: {delimiter: ';'}}")
         new_decoder(*_decoder_parts(decode))
         return decode
 
@@ -314,6 +332,10 @@ class Bridge(_Section):
                 check_text(text, names)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
+            if key in ("type", "source") and text and not fill(text, {name: [""] for name in names}):
+                raise ValueError(f"{key}: needs a text besides {text}, because a level of a topic can be empty")
+        if self.decoder_name == "sparkplug_b" and self.decompress:
+            raise ValueError("decompress: Sparkplug messages are not compressed as a whole; leave it out")
         if self.decoder_name == "raw":
             inside = ("each", "filter", "select", "time", "correlation", "causation", "schema_file")
             if wrong := [name for name in inside if self._looks_inside(name)]:
@@ -366,6 +388,10 @@ _MAX_ATTRIBUTE = 256
 _OWN_ATTRIBUTES = frozenset((*Envelope.model_fields, "specversion", "emptypayload", "timefallback", "tracestate"))
 
 
+def _has_options(decode: dict[Any, Any]) -> bool:
+    return len(decode) == 1 and all(isinstance(options, dict) for options in decode.values())
+
+
 def _decoder_parts(decode: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     return (decode, {}) if isinstance(decode, str) else next(iter(decode.items()))
 
@@ -384,8 +410,12 @@ def _zone(name: str) -> ZoneInfo:
 class DeadLetters(_Section):
     """Where messages go that can't be delivered. The stream is created if it is missing."""
 
-    stream: str = Field("DEAD_LETTERS", pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    subject: str = Field("dead.{bridge}", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.\{bridge\}$")
+    stream: str = Field("DEAD_LETTERS", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream that has them.")
+    subject: str = Field(
+        "dead.{bridge}",
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.\{bridge\}$",
+        description="Its last token is {bridge}, the name of the bridge.",
+    )
     max_age: Duration | None = Field(90 * DAY, description="How long they are kept.")
 
     def subject_for(self, bridge: str) -> str:
@@ -431,7 +461,7 @@ class Http(_Section):
 class Log(_Section):
     """What is logged: one line for each change of state, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="And what is worse.")
     format: Literal["auto", "text", "json"] = Field(
         "auto", description="auto: text on a terminal, JSON lines elsewhere."
     )
@@ -441,20 +471,34 @@ class Config(_Section):
     """The whole file."""
 
     gateway: Name = Field(description="This gateway's id: in event sources and client ids.")
-    state_dir: Path = Path("state")
+    state_dir: Path = Field(Path("state"), description="For the spool and event ids in flight; of one gateway alone.")
     shutdown_timeout: Duration = Field(10.0, description="How long a stop waits for what is in flight.")
     mqtt: Mqtt = Mqtt()
     nats: Nats = Nats()
-    streams: Annotated[tuple[Stream, ...], AfterValidator(_check_unique)] = ()
-    bridges: Annotated[tuple[Bridge, ...], Field(min_length=1), AfterValidator(_check_unique)]
+    streams: Annotated[tuple[Stream, ...], AfterValidator(_check_unique)] = Field(
+        (), description="Created if they are missing, verified if they are there."
+    )
+    bridges: Annotated[
+        tuple[Bridge, ...],
+        Field(min_length=1, description="What comes from where and goes where."),
+        AfterValidator(_check_unique),
+    ]
     dead_letters: DeadLetters = DeadLetters()
     spool: Spool = Spool()
-    http: Http | None = Http()
+    http: Http | None = Field(Http(), description="null: no endpoint.")
     log: Log = Log()
 
     def client_id(self, bridge: str) -> str:
         """Return the MQTT client id of a bridge."""
         return f"{self.mqtt.client_id or f'tidegate-{self.gateway}'}-{bridge}"
+
+    def dataschema(self, bridge: Bridge) -> str | None:
+        """Return the CloudEvents `dataschema` of a bridge with a schema: its own URI, or one of ours."""
+        schema = bridge.data_schema()
+        if schema is None or bridge.schema_file is None:
+            return None
+        named = schema.uri is not None and urlsplit(schema.uri).scheme
+        return schema.uri if named else f"urn:tidegate:{self.gateway}:schema:{quote(bridge.schema_file.name)}"
 
     def source(self, bridge: str) -> str:
         """Return the CloudEvents `source` of a bridge."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -20,6 +19,7 @@ from tidegate.app.config import Config
 from tidegate.app.log import configure_logging
 from tidegate.app.options import nats_options
 from tidegate.app.running import new_converter
+from tidegate.app.terminal import columns, json_line, printable, take_any_character
 from tidegate.bridge import DEAD_LETTER_TYPE, message_of, topic_of
 from tidegate.core import DeliveryError, Encoded, TidegateError, format_time
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream
@@ -75,13 +75,12 @@ async def ls(config: Config, options: Namespace) -> int:
         found = deque([letter async for letter, _ in _select(stream, config, Filters.of(options))], options.limit)
     if options.json:
         for letter in found:
-            print(_json_line(letter._asdict() | {"time": format_time(letter.time)}))
+            print(json_line(letter._asdict() | {"time": format_time(letter.time)}))
         return 0
     rows = [_row(letter) for letter in found]
     header = ("SEQ", "TIME", "BRIDGE", "REASON", "SIZE", "TOPIC")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in columns([header, *rows]):
+        print(line)
     return 0
 
 
@@ -191,8 +190,7 @@ class _Replayer:
 def _stream(config: Config) -> AbstractAsyncContextManager[DeadLetterStream]:
     """Connect to the stream of dead letters; what the connection would log, its error says."""
     configure_logging(config.log.model_copy(update={"level": "error"}))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal takes every character
+    take_any_character()
     return dead_letter_stream(nats_options(config), config.dead_letters.stream)
 
 
@@ -247,18 +245,6 @@ def _row(letter: Letter) -> tuple[str, ...]:
     stamp = f"{format_time(letter.time)[:19]}Z"
     bridge, reason = printable(letter.bridge), printable(letter.reason)
     return str(letter.sequence), stamp, bridge, reason, str(letter.size), topic
-
-
-def printable(text: str) -> str:
-    """Return text of a device's as a terminal may have it: what is not printable is escaped, as \\x1b."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _json_line(fields: dict[str, Any]) -> str:
-    """Return JSON in ASCII without control characters; DEL is the one that JSON lets through."""
-    return json.dumps(fields).replace("\x7f", "\\u007f")
 
 
 def _readable(payload: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from tidegate.app.config import Bridge, Config
@@ -43,16 +44,31 @@ def _of_mqtt(config: Config, bridge: Bridge) -> list[str]:
     return found
 
 
-def _of_stream(stream: StreamSpec) -> list[str]:
+def losses(stream: StreamSpec, enough: float = inf) -> list[str]:
+    """Return what makes a stream lose messages that nobody has read, each with what to do.
+
+    enough: seconds; that it keeps messages for so long is not told.
+    """
     found = []
     if stream.storage == "memory":
         found.append(f"{stream.name} is in memory: a restart of nats-server loses it; use storage: file")
     if stream.discard == "old" and stream.max_bytes:
-        found.append(f"{stream.name} forgets its oldest messages at {stream.max_bytes} bytes, read or not")
-    if stream.max_age:
-        found.append(f"{stream.name} forgets messages after {stream.max_age:g} s, read or not")
+        found.append(
+            f"{stream.name} forgets its oldest messages at {stream.max_bytes} bytes, read or not; "
+            "with discard: new it refuses new ones, which then wait at the gateway"
+        )
+    if stream.max_age and stream.max_age < enough:
+        found.append(f"{stream.name} forgets messages after {stream.max_age:g} s, read or not; see that all are read")
     if stream.retention == "interest":
-        found.append(f"{stream.name} keeps only what a consumer exists for at that moment")
+        found.append(
+            f"{stream.name} keeps only what a consumer exists for at that moment; create the consumers first, "
+            "or use retention: limits"
+        )
+    return found
+
+
+def _of_stream(stream: StreamSpec) -> list[str]:
+    found = losses(stream)
     if stream.replicas == 1:
         found.append(
             f"{stream.name} has one replica: a power cut of its server can lose its last seconds, its disk all; "

@@ -27,6 +27,7 @@ class GatewayCollector(Collector):
         yield from _bridge_counters(bridges)
         yield from _links(self._gateway)
         yield from _spool(self._gateway)
+        yield from _sparkplug(bridges)
         duration = HistogramMetricFamily(
             "tidegate_delivery_duration_seconds", "From receipt to PubAck.", labels=["bridge"]
         )
@@ -123,3 +124,18 @@ def _spool(gateway: Gateway) -> Iterator[Metric]:
     if gateway.spool is not None:
         damaged.add_metric([], gateway.spool.damaged)
     yield from (size, oldest, damaged)
+
+
+def _sparkplug(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
+    """Of bridges that decode Sparkplug B."""
+    gaps = CounterMetricFamily(
+        "tidegate_sparkplug_sequence_gaps", "Messages that did not follow the one before.", labels=["bridge"]
+    )
+    requests = CounterMetricFamily(
+        "tidegate_sparkplug_rebirth_requests", "Edge nodes asked for a rebirth.", labels=["bridge"]
+    )
+    for bridge, running in bridges.items():
+        if running.sparkplug is not None:
+            gaps.add_metric([bridge], running.sparkplug.sequence_gaps)
+            requests.add_metric([bridge], running.sparkplug.rebirth_requests)
+    yield from (gaps, requests)

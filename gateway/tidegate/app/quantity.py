@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -37,5 +37,28 @@ def _parse(value: object, units: dict[str, float] | dict[str, int], wanted: str)
     return float(found[1]) * units[found[2]]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str), Field(examples=["5s", "1d"])]
-Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str), Field(examples=["64MiB", "1GiB"])]
+def written_duration(seconds: float) -> str:
+    """Return a duration of whole milliseconds as `parse_duration` reads it."""
+    return _written(round(seconds * 1000), {unit: round(_SECONDS[unit] * 1000) for unit in ("d", "h", "m", "s", "ms")})
+
+
+def written_size(size: int) -> str:
+    """Return a number of bytes as `parse_size` reads it."""
+    return _written(size, {unit: _BYTES[unit] for unit in ("GiB", "MiB", "KiB", "B")})
+
+
+def _written(amount: int, units: dict[str, int]) -> str:
+    unit = next(unit for unit, size in units.items() if amount % size == 0)
+    return f"{amount // units[unit]}{unit}"
+
+
+def _in_editors(units: dict[str, float] | dict[str, int], *examples: str) -> Any:
+    """Return what an editor should know of a quantity, which can be a ${VARIABLE} too."""
+    pattern = rf"^\s*[0-9]+(\.[0-9]+)?\s*({'|'.join(units)})\s*$|\$\{{"
+    return Field(examples=list(examples), json_schema_extra={"pattern": pattern})
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration, json_schema_input_type=str), _in_editors(_SECONDS, "5s", "1d")
+]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=str), _in_editors(_BYTES, "64MiB", "1GiB")]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tidegate.app import config as c
 from tidegate.app.guarantee import guarantee
 from tidegate.app.options import session_options
-from tidegate.bridge import Bridge, Converter, DeadLetters, Overflow, Shape
+from tidegate.bridge import Bridge, Converter, DeadLetters, Overflow, Shape, SparkplugHost
 from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError
 from tidegate.mqtt import Session
 from tidegate.nats import (
@@ -49,7 +49,10 @@ class Totals(NamedTuple):
 
 
 class RunningBridge:
-    """A bridge with its two ends; and, for JetStream, the spool's queue and the bridge that empties it."""
+    """A bridge with its two ends; and, for JetStream, the spool's queue and the bridge that empties it.
+
+    sparkplug: what is known of the edge nodes, where the bridge decodes Sparkplug B.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,13 @@ class RunningBridge:
         sink: Publisher | CorePublisher,
         dead_sink: Publisher,
         spooling: Spooling | None,
+        sparkplug: SparkplugHost | None,
     ) -> None:
         self.live = live
         self.session = session
         self.sink = sink
         self.spooling = spooling
+        self.sparkplug = sparkplug
         self._dead_sink = dead_sink
 
     @property
@@ -135,15 +140,17 @@ async def running_bridge(
         publisher = await stack.enter_async_context(Publisher(connection, bridge.name))
         session = await stack.enter_async_context(_session(config, bridge))
         parts: list[Session | Publisher | Overflow] = [publisher, session]
+        sparkplug = SparkplugHost(session.publish) if bridge.decoder_name == "sparkplug_b" else None
 
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
-            converter = new_converter(config, bridge)
+            restore = sparkplug.restore if sparkplug and source is session else None
+            converter = new_converter(config, bridge, restore)
             return Bridge(name, source, converter, sink, _dead_letters(config, bridge, dead_sink, converter))
 
         if bridge.deliver == "core":
             sink = CorePublisher(connection)
             live = new_bridge(bridge.name, session, sink, publisher)
-            running = RunningBridge(live, session, sink, publisher, None)
+            running = RunningBridge(live, session, sink, publisher, None, sparkplug)
             ways = [live]
         else:
             queue = spool.queue(bridge.name, publisher.unblocked)
@@ -152,7 +159,8 @@ async def running_bridge(
             parts.append(overflow)
             live = new_bridge(bridge.name, session, overflow, overflow)
             drain = new_bridge(f"{bridge.name} from spool", queue, publisher, publisher)
-            running = RunningBridge(live, session, publisher, publisher, Spooling(queue, overflow, drain))
+            spooling = Spooling(queue, overflow, drain)
+            running = RunningBridge(live, session, publisher, publisher, spooling, sparkplug)
             ways = [live, drain]
         for part in parts:
             part.task.add_done_callback(on_end)
@@ -179,16 +187,13 @@ def _session(config: c.Config, bridge: c.Bridge) -> Session:
 
 def new_converter(config: c.Config, bridge: c.Bridge, restore: Callable[[Message], Message] | None = None) -> Converter:
     """Return what makes events of a bridge's messages. restore: see `Converter`."""
-    schema = bridge.data_schema()
-    attributes = dict(bridge.attributes)
-    if schema is not None and bridge.schema_file is not None:
-        attributes["dataschema"] = schema.uri or f"urn:tidegate:{config.gateway}:schema:{bridge.schema_file.name}"
     shape = Shape(
         mapping=bridge.mapping(),
         source=bridge.source or config.source(bridge.name),
         type=bridge.type,
         mode=bridge.mode,
-        attributes=attributes,
+        attributes=bridge.attributes,
+        dataschema=config.dataschema(bridge),
     )
     steps = bridge.steps(config.mqtt.max_payload)
     return Converter(shape, bridge.decoder(), steps, pass_events=bridge.cloudevents == "pass", restore=restore)

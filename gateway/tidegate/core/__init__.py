@@ -26,8 +26,9 @@ from tidegate.core.identity import IdBlock, IdSource, id_of
 from tidegate.core.message import Message, Properties, new_tuple
 from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
+from tidegate.core.subject_filter import is_covered, overlap
 from tidegate.core.template import Captures, Mapping, check_text, fill
-from tidegate.core.topic import check_filter, decode_topic, matches
+from tidegate.core.topic import check_filter, common_topic, decode_topic, matches, unshared
 
 __all__ = [
     "Message",
@@ -67,8 +68,12 @@ __all__ = [
     "format_time",
     "percent_encode",
     "check_filter",
+    "common_topic",
     "decode_topic",
     "matches",
+    "unshared",
+    "is_covered",
+    "overlap",
     "subject_to_topic",
     "topic_to_subject",
     "TidegateError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -122,6 +123,9 @@ def _binary_data(content_type: str, body: bytes) -> dict[str, Any]:
     return {"data_base64": b64encode(body).decode()}
 
 
+_PLAIN = re.compile(r"(?![Nn])[!#$&-~]*").fullmatch
+"""Most values: nothing in them is encoded."""
+
 _HEADER_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
@@ -129,6 +133,8 @@ def percent_encode(value: str) -> str:
     """Return an attribute as a NATS header value: what is outside printable ASCII, and space, `"` and `%`, is
     percent-encoded (NATS binding §3.1.3.2), and so is the first letter of a value that starts like one of NATS's own
     header names."""
+    if _PLAIN(value):
+        return value
     if value[:5].lower() == "nats-":
         return f"%{ord(value[0]):02X}" + quote(value[1:], safe=_HEADER_SAFE)
     return quote(value, safe=_HEADER_SAFE)

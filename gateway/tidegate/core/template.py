@@ -166,7 +166,8 @@ def check_text(text: str, names: list[str]) -> None:
     for match in _CAPTURE.finditer(text):
         if match[1] not in names:
             raise ValueError(f"{{{match[1]}}} is not captured by the topic pattern (captured: {_known(names)})")
-    if set("{}") & set(_CAPTURE.sub("", text)):
+    rest = _CAPTURE.sub("", text)
+    if set("{}") & set(rest):
         raise ValueError(f"a capture is '{{name}}'; a brace has no other meaning in {text!r}")
 
 

@@ -59,3 +59,32 @@ def matches(topic_filter: str, topic: str) -> bool:
     elif len(levels) != len(wanted):
         return False
     return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
+
+
+def unshared(topic_filter: str) -> str:
+    """Return a topic filter without the `$share/GROUP/` of a shared subscription (MQTT 5 §4.8.2): what topics match."""
+    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
+
+
+def common_topic(first: str, second: str) -> str | None:
+    """Return a topic name that matches both topic filters, as an example, or None if none does."""
+    one, other = first.split("/"), second.split("/")
+    found: list[str] = []
+    for number in range(max(len(one), len(other))):
+        if "#" in (one[number : number + 1] + other[number : number + 1]):
+            rest = other if one[number : number + 1] == ["#"] else one
+            found += [_ANY if level in ("+", "#") else level for level in rest[number:]]
+            break
+        if number >= min(len(one), len(other)):
+            return None
+        wanted = {one[number], other[number]} - {"+"}
+        if len(wanted) > 1:
+            return None
+        found.append(wanted.pop() if wanted else _ANY)
+    topic = "/".join(found)
+    # A topic name is not empty, and a wildcard does not match one that starts with `$`.
+    return topic if topic and matches(first, topic) and matches(second, topic) else None
+
+
+_ANY = "x"
+"""What stands for a wildcard in an example."""

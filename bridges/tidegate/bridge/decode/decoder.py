@@ -30,7 +30,8 @@ class Decoder(NamedTuple):
 
 
 _BUILT_IN = ("json", "text", "number", "cbor", "msgpack", "csv", "avro", "protobuf", "sparkplug_b", "raw")
-_EXTRAS = {"cbor2": "cbor", "ormsgpack": "msgpack", "fastavro": "avro", "google.protobuf": "protobuf"}
+_EXTRAS = {"fastavro": "avro", "google": "protobuf"}
+"""The extra that brings a library, by its first name."""
 
 
 def new_decoder(name: str, options: Mapping[str, Any] | None = None) -> Decoder:
@@ -46,7 +47,12 @@ def new_decoder(name: str, options: Mapping[str, Any] | None = None) -> Decoder:
     except TypeError as error:
         known = ", ".join(inspect.signature(factory).parameters) or "none"
         raise ValueError(f"the decoder {name!r}: {error} (its options: {known})") from None
-    decoder = factory(**given)
+    try:
+        decoder = factory(**given)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the decoder {name!r} can't be made: {error!r}") from error
     if not isinstance(decoder, Decoder):
         raise ValueError(f"the decoder {name!r} is none: its entry point returns {type(decoder).__name__}")
     return decoder
@@ -65,6 +71,8 @@ def _factory(name: str) -> Callable[..., Any]:
             found: Callable[..., Any] = point.load()
         except Exception as error:
             raise ValueError(f"the decoder {name!r} can't be loaded from {point.value}: {error!r}") from error
+        if not callable(found):
+            raise ValueError(f"the decoder {name!r} is none: {point.value} is {found!r:.100}, which can't be called")
         return found
     raise ValueError(f"there is no decoder {name!r}; there are {', '.join(decoder_names())}")
 
@@ -73,8 +81,7 @@ def _built_in(name: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = import_module(f"tidegate.bridge.decode.{name}").new
     except ModuleNotFoundError as error:
-        missing = error.name or ""
-        extra = next((extra for module, extra in _EXTRAS.items() if module.startswith(missing.partition(".")[0])), None)
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         raise ValueError(f"the decoder {name!r} needs the extra {extra!r}: pip install 'tidegate[{extra}]'") from None

@@ -1,0 +1,1 @@
+"""Messages as real devices send them, and the events that they become."""
