@@ -21,6 +21,7 @@ from tests.support.server import nats_server
 from tidegate.app.cli import main
 from tidegate.app.embedded import free_port
 from tidegate.bridge import DeadLetters, message_of
+from tidegate.bridge.correlation import correlation_id
 from tidegate.bridge.dead_letter import Rejected
 from tidegate.core import DeliveryError, IdSource, Message, Properties
 from tidegate.memory import MemorySink
@@ -93,7 +94,9 @@ def run_main(*arguments: str) -> Finished:
 async def letters(rejected: Rejected, bridge: str = "readings") -> dict:
     """Return the event of a dead letter."""
     sink = MemorySink()
-    await DeadLetters(sink, bridge, f"urn:tidegate:test:{bridge}", f"dead.{bridge}").store([rejected])
+    await DeadLetters(
+        sink, bridge, f"urn:tidegate:test:{bridge}", f"dead.{bridge}", lambda one: correlation_id(one.properties)
+    ).store([rejected])
     return sink.stored
 
 

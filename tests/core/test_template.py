@@ -124,6 +124,7 @@ def test_the_filters_cover_what_the_mapping_maps() -> None:
     mapping = Mapping("a/{x}/+/{rest...}", "plant.{x}.to.{rest...}")
     assert mapping.topic_filter == "a/+/+/#"
     assert mapping.subject_filter == "plant.*.to.>"
+    assert Mapping("{site}/{rest...}", "plant.{rest...}.of.{site}").subject_filter == "plant.>"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -106,6 +107,23 @@ def test_the_commands_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) ->
             help_text = capsys.readouterr().out
             for option in re.findall(r" (--?\w+)", command):
                 assert option in help_text, command
+
+
+@pytest.mark.parametrize("command", [c for c in _commands() if "examples/normalise" in c and " tap " not in c])
+def test_the_commands_about_the_normalise_example_work(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the repository's folder, as the README says them; the configuration has no warnings."""
+    with contextlib.chdir(ROOT):
+        status = main(shlex.split(command)[1:])
+    said = capsys.readouterr().out
+    assert status == 0, said
+    assert "warning" not in said
+
+
+def test_the_readme_shows_what_the_tools_print(capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = [block for block in _blocks("text") if block.startswith("TOPIC")]
+    topics = ("tele/plug-7/SENSOR", "spBv1.0/house/NDATA/boiler", "tele/plug-7/STATE")
+    main(["map", "-c", str(ROOT / "examples/normalise/tidegate.yaml"), *topics])
+    assert capsys.readouterr().out == shown
 
 
 async def test_the_example_device_and_subscriber_work_with_the_example_configuration(tmp_path: Path) -> None:

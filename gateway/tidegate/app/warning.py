@@ -21,7 +21,7 @@ _CHANGING = re.compile(r"(?:^|_)(?:HOSTNAME|POD|CONTAINER|RANDOM|UUID|PID)(?:_?(
 
 _PARTITION = re.compile(r"\{partition\(\s*([0-9]+)\s*,[^}]*\)\}")
 _CAPTURE = re.compile(r"\bcapture\(\W*(\w+)")
-_SPARKPLUG = "spBv1.0/{group}/{type}/{node...}"
+_SPARKPLUG = "spBv1.0/{group}/{type}/{node}/#"
 
 
 def warnings(config: Config, path: Path) -> Iterator[str]:
@@ -33,10 +33,11 @@ def warnings(config: Config, path: Path) -> Iterator[str]:
     yield from _streams_that_lose(config)
     yield from _sessions_left_behind(config, path)
     for bridge in config.bridges:
-        yield from _topics_that_share_a_subject(bridge)
         yield from _options_without_effect(bridge)
-        if bridge.decoder_name == "sparkplug_b":
+        if bridge.decoder_name == "sparkplug_b":  # whose data say which group, node and device they are of
             yield from _births_that_are_missed(bridge)
+        else:
+            yield from _topics_that_share_a_subject(bridge)
 
 
 def _bridges_that_overlap(config: Config) -> Iterator[str]:

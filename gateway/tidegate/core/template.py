@@ -42,7 +42,10 @@ class Mapping:
         _check_pattern(self._levels, topic_filter)
         self.topic_filter = share + topic_filter
         _check_template(self._tokens, self._levels)
-        self.subject_filter = ".".join(_filter_token(token) for token in self._tokens)
+        tokens = [_filter_token(token) for token in self._tokens]
+        if ">" in tokens:  # which a NATS filter can have only at its end
+            del tokens[tokens.index(">") + 1 :]
+        self.subject_filter = ".".join(tokens)
 
     @property
     def names(self) -> list[str]:
