@@ -302,7 +302,7 @@ def convert(
     """Return the events that the gateway makes of a message; it must make some."""
     bridge = next(one for one in config.bridges if one.name == name)
     received = message(topic, payload, properties=properties, retained=len(payload) % 2 == 0)
-    events, rejected, _ = new_converter(config, bridge).convert([received])
+    _, events, rejected, _ = new_converter(config, bridge).convert([received])
     assert not rejected, rejected
     assert events
     return events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tidegate.bridge import Converter, DeadLetters, Expression, Shape, Steps, new_decoder
@@ -26,13 +27,22 @@ def converter(
     decoder: str = "json", mode: str = "structured", template: str = "plant.{all...}", steps: Steps | None = None
 ) -> Converter:
     """Return a converter for any topic."""
-    shape = Shape(mapping=Mapping("{all...}", template), source="urn:tidegate:test:b", type="t.v1", mode=mode)
+    shape = Shape(
+        bridge="b", mapping=Mapping("{all...}", template), source="urn:tidegate:test:b", type="t.v1", mode=mode
+    )
     return Converter(shape, new_decoder(decoder), steps)
 
 
 def convert_all(some: Converter, *messages: Message) -> tuple[list[Encoded], list[Rejected]]:
     """Convert messages as one batch."""
-    events, rejected, _ = some.convert(messages)
+    events: list[Encoded] = []
+    rejected: list[Rejected] = []
+    rest: Sequence[Message] = messages
+    while rest:
+        converted = some.convert(rest)
+        rest = rest[len(converted.messages) :]
+        events += converted.events
+        rejected += converted.rejected
     return events, rejected
 
 
@@ -88,7 +98,7 @@ def shaped(
     texts = {"each", "filter", "select", "time", "correlation", "causation"}
     found = {name: Expression(step) if name in texts else step for name, step in steps.items()}
     mapping = Mapping(pattern, template)
-    shape = Shape(mapping=mapping, source=source, type=type, mode=mode, attributes=attributes or {})
+    shape = Shape(bridge="b", mapping=mapping, source=source, type=type, mode=mode, attributes=attributes or {})
     return Converter(shape, new_decoder(decoder), Steps(**found), pass_events=pass_events)
 
 
@@ -98,7 +108,7 @@ def events_of(some: Converter, given: Message) -> list[Envelope]:
     assert not found.rejected, found.rejected[0].error
     assert found.filtered == (not found.events)
     assert all(event.message is given for event in found.events)
-    assert some.convert([given, given]).events == found.events * 2
+    assert convert_all(some, given, given)[0] == found.events * 2
     return [Envelope.from_nats(event.headers, event.body) for event in found.events]
 
 

@@ -263,7 +263,7 @@ async def test_law_1_a_message_that_becomes_many_events_is_settled_after_the_las
         setup.sink.holding = True
         for payload in (b"[1,2]", b"[" + b" " * 70_000 + b"3]", b"[4,5]"):
             setup.source.put("a", payload)
-        await eventually(lambda: setup.sink.in_flight == 3, "the first portion is on its way")
+        await eventually(lambda: setup.sink.in_flight >= 2, "the first are on their way")
         await settle_all_that_can()
         assert setup.source.settled == []
         setup.sink.release()

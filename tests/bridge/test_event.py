@@ -163,6 +163,8 @@ def test_two_devices_that_count_alike_do_not_hide_each_others_events() -> None:
     one, other = structured(id="1", source="/a"), structured(id="1", source="/b")
     keys = [convert_all(shaped(), sent)[0][0].headers["Nats-Msg-Id"] for sent in (one, other, one)]
     assert keys[0] == keys[2] != keys[1]
+    alike = structured(id="2", source="/a#1"), structured(id="1#2", source="/a")
+    assert len({convert_all(shaped(), sent)[0][0].id for sent in alike}) == 2
     uuid = "01a2083a-e498-71c9-b5c3-1b05e6b8b38a"
     assert convert_all(shaped(), structured(id=uuid))[0][0].headers["Nats-Msg-Id"] == uuid
 

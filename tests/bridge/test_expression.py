@@ -38,7 +38,14 @@ def test_root_is_the_whole_value_where_a_part_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("a[", "not a JMESPath expression"), ("foo(@)", "there is no function foo()"), ("a.b(c)", "no function b()")],
+    [
+        ("a[", "not a JMESPath expression"),
+        ("foo(@)", "there is no function foo()"),
+        ("a.b(c)", "no function b()"),
+        ("s[?add(v) > t]", "add() takes 2 argument(s), and here it has 1"),
+        ("root(@)", "root() takes 0 argument(s)"),
+        ("merge()", "merge() takes 1 argument(s), and here it has 0"),
+    ],
 )
 def test_a_bad_expression_is_refused_before_any_message_comes(text: str, problem: str) -> None:
     with pytest.raises(ValueError) as caught:
@@ -46,7 +53,7 @@ def test_a_bad_expression_is_refused_before_any_message_comes(text: str, problem
     assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["length(t)", "multiply(unit, `2`)", "add(t)", "sum(unit)"])
+@pytest.mark.parametrize("text", ["length(t)", "multiply(unit, `2`)", "sum(unit)"])
 def test_what_a_function_can_t_take_is_an_error_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="function"):
         search(text)
@@ -61,3 +68,17 @@ def test_numbers_and_all_that_is_not_empty_are_true(value: object) -> None:
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
 def test_nothing_false_and_empty_are_false(value: object) -> None:
     assert not is_true(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("quality == good", True), ('quality == "good"', True), ("a[?x != null]", True), ("quality == 'good'", False),
+     ("t > `1`", False), ("length(a) == length(b)", False), ("a && b", False)],
+)  # fmt: skip
+def test_a_text_in_the_wrong_quotes_is_seen(text: str, wrong: bool) -> None:
+    assert Expression(text).compares_members == wrong
+
+
+def test_a_device_can_t_keep_round_busy() -> None:
+    with pytest.raises(ValueError, match="digits"):
+        search("round(t, p)", {"t": 5, "p": -3_000_000})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import time
 import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
@@ -218,6 +219,14 @@ def test_type_source_and_attributes_may_have_what_the_topic_captures(steps: dict
 
 
 @MODES
+def test_no_event_of_a_devices_changes_an_attribute_that_is_configured(mode: str) -> None:
+    some = shaped(mode=mode, pattern="a/{site}", template="p.{site}", attributes={"site": "{site}"})
+    forged = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "site": "forged"}
+    (event,) = events_of(some, message("a/hall", as_json(forged)))
+    assert (event.id, event.model_dump()["site"]) == ("1", "hall")
+
+
+@MODES
 def test_an_attribute_of_an_empty_level_is_left_out(mode: str) -> None:
     some = shaped(mode=mode, pattern="a/{site}", template="p.{site}", attributes={"site": "{site}"}, select="@")
     (event,) = events_of(some, message("a/", b"1"))
@@ -232,14 +241,34 @@ def test_a_payload_is_decompressed_before_all_else() -> None:
     assert events_of(shaped(inflate=new_inflate("gzip", 1000)), message(payload=b""))[0].payload() is None
 
 
-def test_an_array_that_is_compressed_is_converted_by_itself() -> None:
-    """A small payload can become many events; a batch of such ones must not be in memory at once."""
-    batch = [message(payload=gzip.compress(b"[" + b"1," * 400 + b"1]")) for _ in range(5)]
-    compressed = shaped(inflate=new_inflate("gzip", 1000), each="@")
-    assert [len(part) for part in compressed.portions(batch)] == [1] * 5
-    big = [message(payload=b"[" + b"1," * 20_000 + b"1]") for _ in range(5)]
-    assert [len(part) for part in shaped(each="@").portions(big)] == [2, 2, 1]
-    assert [len(part) for part in shaped().portions(big)] == [5]
+def test_what_is_much_work_is_done_in_portions() -> None:
+    """Others have to be served meanwhile, and the events of a portion are in memory at once."""
+    digits = b"[" + b"1," * 999 + b"1]"
+    for some, payload in (
+        (shaped(each="@", select="{a: @}"), digits),
+        (shaped(inflate=new_inflate("gzip", 1 << 20)), gzip.compress(as_json(["x" * 9] * 60_000))),
+        (shaped(), as_json({"big": "x" * 100_000})),
+    ):
+        batch = [message(payload=payload) for _ in range(64)]
+        parts, rest = [], batch
+        while rest:
+            start = time.process_time()
+            found = some.convert(rest)
+            parts.append((len(found.messages), time.process_time() - start))
+            assert {id(event.message) for event in found.events} == {id(one) for one in found.messages}
+            rest = rest[len(found.messages) :]
+        assert len(parts) > 8
+        assert max(seconds for _, seconds in parts) < 0.5
+
+
+def test_an_expression_that_looks_at_everything_for_each_element_does_not_stop_the_rest() -> None:
+    rows = {"rows": [{"k": f"x{n}", "v": n} for n in range(1000)]}
+    start = time.process_time()
+    error = rejection(
+        shaped(each="rows", select="{all: root().rows[?v > `-1`].k | length(@)}"), message(payload=as_json(rows))
+    )
+    assert (error.reason, "s to make" in error.detail) == ("normalise_failed", True)
+    assert time.process_time() - start < 4
 
 
 def test_long_topics_are_not_kept_in_memory() -> None:

@@ -33,7 +33,7 @@ def _bad(numbers: range) -> set[int]:
 def _bridge(ends: Ends, source: Source, sink: Sink) -> Bridge:
     name = ends.sink.name
     mapping = Mapping("sensors/{site}/{device}/reading", f"{name}.event.{{device}}")
-    shape = Shape(mapping=mapping, source=EVENT_SOURCE, type="com.example.law.v1")
+    shape = Shape(bridge="b", mapping=mapping, source=EVENT_SOURCE, type="com.example.law.v1")
     converter = Converter(shape, new_decoder("json"))
     letters = DeadLetters(sink, "law", EVENT_SOURCE, f"{name}.dead", converter.correlation_of)
     return Bridge("law", source, converter, sink, letters)

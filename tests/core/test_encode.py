@@ -20,8 +20,8 @@ _SOURCE, _TYPE = "urn:tidegate:plant-1:readings", "com.example.sensor.reading.v1
 
 def convert(message: Message, decoder: str, mode: str) -> Encoded:
     """Return the event of one message, as a bridge makes it."""
-    shape = Shape(mapping=Mapping("{all...}", "plant.{all...}"), source=_SOURCE, type=_TYPE, mode=mode)
-    events, rejected, _ = Converter(shape, new_decoder(decoder)).convert([message])
+    shape = Shape(bridge="b", mapping=Mapping("{all...}", "plant.{all...}"), source=_SOURCE, type=_TYPE, mode=mode)
+    _, events, rejected, _ = Converter(shape, new_decoder(decoder)).convert([message])
     assert not rejected, rejected
     return events[0]
 

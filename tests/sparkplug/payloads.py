@@ -83,7 +83,7 @@ class Host:
 
 def converter(events: str = "message", host: SparkplugHost | None = None) -> Converter:
     """Return a converter of Sparkplug messages; stateless without a host."""
-    shape = Shape(mapping=Mapping("{all...}", "plant.{all...}"), source="urn:tidegate:test:b", type="t.v1")
+    shape = Shape(bridge="b", mapping=Mapping("{all...}", "plant.{all...}"), source="urn:tidegate:test:b", type="t.v1")
     decoder = new_decoder("sparkplug_b", {"events": events})
     return Converter(shape, decoder, restore=host.restore if host else None)
 
@@ -92,7 +92,7 @@ def values(some: Converter, *messages: Message) -> list[Any]:
     """Return what a converter makes of messages, in order: data, or the reason for a refusal."""
     found: list[Any] = []
     for one in messages:
-        events, rejected, _ = some.convert([one])
+        _, events, rejected, _ = some.convert([one])
         found += [data(event) for event in events] + [each.error.reason for each in rejected]
     return found
 

@@ -406,7 +406,7 @@ def _nested(depth: int) -> bytes:
 def test_no_depth_of_templates_becomes_an_event_that_readers_can_not_read() -> None:
     taken = []
     for depth in range(1, 60):
-        events, rejected, _ = converter().convert([message(DDATA, _nested(depth))])
+        _, events, rejected, _ = converter().convert([message(DDATA, _nested(depth))])
         assert len(events) + len(rejected) == 1
         if events:
             taken.append(depth)
@@ -462,7 +462,7 @@ def test_any_metrics_are_read_as_what_was_put_in(metrics: list[tuple[dict[str, A
 @given(st.binary(max_size=60) | st.integers(0, len(BIRTH) - 1).map(lambda size: BIRTH[:size]))
 def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
     for events in ("message", "metric"):
-        found, rejected, _ = converter(events).convert([message(DDATA, body)])
+        _, found, rejected, _ = converter(events).convert([message(DDATA, body)])
         assert found or [one.error.reason for one in rejected] in (["decode_failed"], ["alias_unknown"])
         for event in found:
             json.loads(event.body)

@@ -513,7 +513,7 @@ def test_whatever_comes_each_message_is_an_event_or_refused(sent: list[tuple[str
         message(f"spBv1.0/g/{kind}/n{'/d' if kind[0] == 'D' else ''}", body, duplicate=duplicate)
         for kind, body, duplicate in sent
     ]
-    events, rejected, filtered = some.convert(given_ones)
+    _, events, rejected, filtered = some.convert(given_ones)
     assert filtered == 0
     done = {event.message.id for event in events} | {one.message.id for one in rejected}
     assert done == {one.id for one in given_ones}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
 from tidegate.bridge.convert import Converted, Converter
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Message, Outcome, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
@@ -26,7 +25,6 @@ class _Sent(NamedTuple):
     batch: the one that is finished with these messages, if it is.
     """
 
-    messages: Sequence[Message]
     converted: Converted
     outcome: asyncio.Future[Outcome]
     batch: Batch | None
@@ -72,22 +70,27 @@ class Bridge:
             batch = await self._source.receive()
             self._waiting = False
             self._count_received(batch)
-            left = len(batch.messages)
-            for messages in self._converter.portions(batch.messages):
-                left -= len(messages)
-                converted = self._converter.convert(messages)
-                outcome = await self._sink.send(converted.events)
-                await self._sent.put(_Sent(messages, converted, outcome, None if left else batch))
-            await asyncio.sleep(0)  # what was sent leaves before the next batch is worked on
+            await self._send(batch)
+
+    async def _send(self, batch: Batch) -> None:
+        """Convert and send a batch, in portions where that is much work."""
+        rest = batch.messages
+        while True:
+            converted = self._converter.convert(rest)
+            rest = rest[len(converted.messages) :]
+            outcome = await self._sink.send(converted.events)
+            await self._sent.put(_Sent(converted, outcome, None if rest else batch))
+            await asyncio.sleep(0)  # what was sent leaves before the next is worked on
+            if not rest:
+                return
 
     async def _settle(self) -> None:
         while True:
             sent = await self._sent.get()
             outcome = await sent.outcome
             rejected = sent.converted.rejected
-            if outcome.refused:  # of a message's events perhaps several
-                refused = {id(event.message): (event.message, error) for event, error in outcome.refused}
-                rejected = rejected + [Rejected(message, error, "deliver") for message, error in refused.values()]
+            if outcome.refused:
+                rejected = rejected + _refused(outcome)
             buried = await self._dead_letters.store(rejected) if rejected else NOTHING
             if sent.batch is not None:
                 sent.batch.settle()
@@ -101,18 +104,19 @@ class Bridge:
         counters.in_flight += len(batch.messages)
 
     def _count_settled(self, sent: _Sent, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> None:
-        """Count each message by the worst that became of one of its events: dead-lettered, dropped, spooled."""
+        """Count each message once, whatever became of its events: as spooled if one was, because all of them come again
+        from there; else as dead-lettered, as dropped, or as delivered."""
         counters = self.counters
-        events, _, filtered = sent.converted
+        messages, events, _, filtered = sent.converted
         dropped: set[int] = set()
         spooled: set[int] = set()
         if outcome.refused or outcome.spooled or outcome.dropped:
-            refused = {id(event.message) for event, _ in outcome.refused}
-            dropped = {id(event.message) for event in outcome.dropped} - refused
-            spooled = {id(event.message) for event in outcome.spooled} - refused - dropped
-            elsewhere = refused | dropped | spooled
+            spooled = {id(event.message) for event in outcome.spooled}
+            refused = {id(event.message) for event, _ in outcome.refused} - spooled
+            dropped = {id(event.message) for event in outcome.dropped} - spooled - refused
+            elsewhere = spooled | refused | dropped
             events = [event for event in events if id(event.message) not in elsewhere]
-        counters.delivered += len(sent.messages) - len(rejected) - len(dropped) - len(spooled) - filtered
+        counters.delivered += len(messages) - len(rejected) - len(dropped) - len(spooled) - filtered
         counters.delivered_bytes += sum(map(len, map(_BODY, events)))
         counters.filtered += filtered
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
@@ -122,9 +126,16 @@ class Bridge:
         counters.spooled += len(spooled) + len(buried.spooled)
         if given_up := len(dropped) + len(buried.dropped):
             counters.dropped["spool_full"] += given_up
-        counters.in_flight -= len(sent.messages)
+        counters.in_flight -= len(messages)
         if events:
             _observe(counters.delivery_duration, events)
+
+
+def _refused(outcome: Outcome) -> list[Rejected]:
+    """Return the messages that had an event refused, each once, but for those that come again from the spool."""
+    spooled = {id(event.message) for event in outcome.spooled}
+    refused = {id(event.message): (event.message, error) for event, error in outcome.refused}
+    return [Rejected(message, error, "deliver") for key, (message, error) in refused.items() if key not in spooled]
 
 
 _SIZE = attrgetter("size")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from tidegate.bridge.correlation import context, correlation_id
@@ -31,14 +34,17 @@ MAX_PLANS = 32_768
 FEW = 4
 """Messages of a batch below which columns do not pay."""
 
-PORTION = 64 * 1024
-"""Bytes of payload that are converted at once where a message can become many events: an array of digits becomes
-some hundred times its size."""
+PORTION = 0.02
+"""Seconds of work after which the rest of a batch has to wait: the loop has others to serve, and events take memory."""
+
+PLAIN_PORTION = 256 * 1024
+"""Bytes of payload that can be read by column in that time."""
 
 
 class Converted(NamedTuple):
     """What became of messages: events, in order; those that can't be one; and how many were left out on purpose."""
 
+    messages: Sequence[Message]
     events: list[Encoded]
     rejected: list[Rejected]
     filtered: int = 0
@@ -67,34 +73,18 @@ class Converter:
         self._restore = restore
         self._data = decoder.data
         self._looks_inside = steps.any or decoder.data is None
-        self._splits = steps.each is not None or decoder.is_list
-        # A message counts for more than its bytes where they say less about what becomes of it.
-        self._least = PORTION if steps.inflate else PORTION // 8 if restore else 0
         self._pass_events = pass_events
         self._pass_json = pass_events and decoder.data is not None and decoder.data.content_type == JSON_TYPE
         self._by_column = not self._looks_inside and restore is None and shape.mode == "structured"
         self._encode = encode_structured if shape.mode == "structured" else encode_binary
         self._plans: dict[bytes, Plan] = {}
 
-    def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        """Yield a batch's messages as they are to be converted and sent: all at once, unless they could become too many
-        events for that."""
-        if not self._splits and self._restore is None:
-            yield messages
-            return
-        start = size = 0
-        for number, message in enumerate(messages):
-            size += max(self._least, len(message.payload))
-            if size >= PORTION:
-                yield messages[start : number + 1]
-                start, size = number + 1, 0
-        if start < len(messages) or not messages:
-            yield messages[start:]
-
     def convert(self, messages: Sequence[Message]) -> Converted:
-        """Return what becomes of messages that came together."""
-        if self._by_column and (events := self._convert_plain(messages)) is not None:
-            return Converted(events, [])
+        """Return what becomes of messages that came together: of all, or of the first where all are much work."""
+        if self._by_column and len(messages) >= FEW:
+            first = _first(messages)
+            if (events := self._convert_plain(first)) is not None:
+                return Converted(first, events, [])
         return self._convert_each(messages)
 
     def correlation_of(self, message: Message) -> str | None:
@@ -105,7 +95,7 @@ class Converter:
         """Return the events of messages that came together and have nothing of their own but topic and payload, as
         nearly all do; or None if one of them has, or can't be an event."""
         data = self._data
-        if len(messages) < FEW or data is None:
+        if data is None:
             return None
         topics, payloads, _, _, retained, _, properties, _, defects, received = zip(*messages, strict=True)
         try:
@@ -128,8 +118,13 @@ class Converter:
         rejected = []
         filtered = 0
         moment: Moment | None = None
+        done = 0
+        end = time.monotonic() + PORTION
         plans, encode, data, restore = self._plans, self._encode, self._data, self._restore
         for message in messages:
+            if time.monotonic() > end and done:
+                break
+            done += 1
             topic, payload, _, _, retained, _, properties, _, defect, received = message
             try:
                 if defect is not None:
@@ -160,18 +155,28 @@ class Converter:
             except Exception as error:  # noqa: BLE001 - a defect that one message brought out must not stop all (law 8)
                 defect_found = DeliveryError("conversion_failed", f"a defect: {error!r}"[:300])
                 rejected.append(Rejected(message, defect_found, "convert"))
-        return Converted(events, rejected, filtered)
+        return Converted(messages[:done], events, rejected, filtered)
 
     def _plan(self, raw: bytes) -> Plan:
         topic = decode_topic(raw)
         mapping = self._shape.mapping
         subject = mapping.subject(topic)
-        plan = new_plan(self._shape.mode, subject, self._shape.constants(topic, mapping.captures(topic) or {}))
+        captures = mapping.captures(topic) or {}
+        attributes = {**self._shape.constants(topic, captures), **self._shape.configured(captures)}
+        plan = new_plan(self._shape.mode, subject, attributes)
         if len(raw) <= MAX_TOPIC:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[raw] = plan
         return plan
+
+
+def _first(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the messages that can be read by column at once: nearly always all."""
+    sizes = [len(message.payload) for message in messages]
+    if sum(sizes) <= PLAIN_PORTION:
+        return messages
+    return messages[: max(1, bisect_right(list(accumulate(sizes)), PLAIN_PORTION))]
 
 
 _DEFECTS = {

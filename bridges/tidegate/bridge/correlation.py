@@ -27,7 +27,8 @@ def correlation_id(properties: Properties | None) -> str | None:
 def id_from_value(value: object) -> str | None:
     """Return an id that was found in a payload: a text or a whole number, else None."""
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)[:MAX_CORRELATION] or None
+        text = str(value)[:MAX_CORRELATION]
+        return text if text and text.isprintable() else None  # half of a surrogate pair is not printable either
     return None
 
 

@@ -9,6 +9,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import orjson
+
 from tidegate.bridge.decode.json import read_json
 from tidegate.core import DeliveryError, Message, Properties
 
@@ -23,7 +25,6 @@ _NOT_THE_DEVICES = ("data", "data_base64", "recordedtime", "retained", "emptypay
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII).fullmatch
 _MAX_ATTRIBUTE = 4096
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-_MAX_KEY = 256
 
 
 class Incoming(NamedTuple):
@@ -70,11 +71,12 @@ def _is_structured(content_type: str | None) -> bool:
     return content_type is not None and content_type[: len(_STRUCTURED)].lower() == _STRUCTURED
 
 
-def deduplication_key(source: str, event_id: str) -> str:
+def deduplication_key(bridge: str, source: str, event_id: str) -> str:
     """Return what is unique for an event that a device named: its id is so together with its source only (CloudEvents
     §3.1.1), unless it is a UUID. Two devices that both count from 1 must not hide each other's events."""
-    key = event_id if _UUID(event_id) else f"{source}#{event_id}"
-    return key if len(key) <= _MAX_KEY else sha256(key.encode()).hexdigest()
+    if _UUID(event_id.partition(".")[0]):
+        return event_id
+    return sha256(orjson.dumps((bridge, source, event_id))).hexdigest()
 
 
 def _structured(payload: bytes, content_type: str) -> Incoming:

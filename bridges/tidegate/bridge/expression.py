@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jmespath
@@ -14,6 +15,9 @@ from tidegate.core import Captures
 class Expression:
     """A compiled expression. Raises ValueError if it is none.
 
+    captured: the names that it asks `capture` for. compares_members: it compares two members with each other, which a
+    text in the wrong quotes is.
+
     Besides JMESPath's own functions there are `root()`, the whole value where `each` made parts of it;
     `capture('site')`, what the topic pattern captured; `add(a, b)`, `multiply(a, b)` and `round(number, digits)`.
     """
@@ -24,6 +28,8 @@ class Expression:
         except JMESPathError as error:
             raise ValueError(f"not a JMESPath expression: {' '.join(str(error).split())}") from None
         _check_functions(self._compiled.parsed)
+        self.captured = set(_captured(self._compiled.parsed))
+        self.compares_members = _compares_members(self._compiled.parsed)
         self._functions = _Functions()
         self._options = jmespath.Options(custom_functions=self._functions)
 
@@ -37,6 +43,10 @@ class Expression:
             raise ValueError(" ".join(str(error).split())[:200]) from None
         finally:
             self._functions.root = None
+
+
+_MAX_DIGITS = 15
+"""Of a number's fraction: a double has no more."""
 
 
 def is_true(value: object) -> bool:
@@ -69,14 +79,43 @@ class _Functions(Functions):
 
     @signature({"types": ["number"]}, {"types": ["number"]})
     def _func_round(self, number: float, digits: float) -> float:
+        if not -_MAX_DIGITS <= digits <= _MAX_DIGITS:
+            raise ArithmeticError(f"round() to {digits} digits; at most {_MAX_DIGITS}")
         return round(number, int(digits))
 
 
-def _check_functions(node: Any) -> None:
-    """Raise ValueError for a function that does not exist, which the library says only when a message comes."""
-    if node.get("type") == "function_expression" and node["value"] not in _Functions.FUNCTION_TABLE:
-        known = ", ".join(sorted(_Functions.FUNCTION_TABLE))
-        raise ValueError(f"there is no function {node['value']}(); there are {known}")
+def _nodes(node: Any) -> Iterator[Any]:
+    """Yield every part of a parsed expression."""
+    yield node
     for child in node.get("children", ()):
         if isinstance(child, dict):
-            _check_functions(child)
+            yield from _nodes(child)
+
+
+def _check_functions(parsed: Any) -> None:
+    """Raise ValueError for what the library says only when a message comes: a function that does not exist, or one with
+    too few or too many arguments."""
+    for node in _nodes(parsed):
+        if node["type"] != "function_expression":
+            continue
+        name, given = node["value"], len(node["children"])
+        if name not in _Functions.FUNCTION_TABLE:
+            known = ", ".join(sorted(_Functions.FUNCTION_TABLE))
+            raise ValueError(f"there is no function {name}(); there are {known}")
+        wanted = _Functions.FUNCTION_TABLE[name]["signature"]
+        is_variadic = bool(wanted) and wanted[-1].get("variadic", False)
+        if given < len(wanted) or (given > len(wanted) and not is_variadic):
+            raise ValueError(f"{name}() takes {len(wanted)} argument(s), and here it has {given}")
+
+
+def _captured(parsed: Any) -> Iterator[str]:
+    for node in _nodes(parsed):
+        if node["type"] == "function_expression" and node["value"] == "capture":
+            argument = node["children"][0]
+            if argument["type"] == "literal" and isinstance(argument["value"], str):
+                yield argument["value"]
+
+
+def _compares_members(parsed: Any) -> bool:
+    comparisons = [node for node in _nodes(parsed) if node["type"] == "comparator"]
+    return any({child["type"] for child in node["children"]} == {"field"} for node in comparisons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,8 +35,11 @@ from tidegate.core import (
     format_time,
 )
 
-MAX_EVENTS = 4096
+MAX_EVENTS = 1000
 """Events that one message can become."""
+
+MAX_SECONDS = 1.0
+"""Of processor time for the events of one message: an expression can look at all of it for each element."""
 
 MAX_BYTES = 16 * 1024 * 1024
 """Bytes of all the events that one message can become."""
@@ -87,10 +91,11 @@ class Steps:
 class Shape:
     """How the events of a bridge look. Texts may have captures of the topic pattern, as `{site}`.
 
-    mapping: topic to subject. source, type: of the events. attributes: more constant ones; without one whose captures
-    are empty. dataschema: how the schema of their data is called.
+    bridge: its name. mapping: topic to subject. source, type: of the events. attributes: more constant ones; without
+    one whose captures are empty. dataschema: how the schema of their data is called.
     """
 
+    bridge: str
     mapping: Mapping
     source: str
     type: str
@@ -99,16 +104,16 @@ class Shape:
     dataschema: str | None = None
 
     def constants(self, topic: str, captures: Captures) -> dict[str, str]:
-        """Return the attributes that all events of a topic share."""
-        more = {name: fill(text, captures) for name, text in self.attributes.items()}
+        """Return the attributes that all events of a topic share, but for those that are configured by name."""
+        source, event_type = fill(self.source, captures, as_uri=True), fill(self.type, captures)
+        return {"source": source, "type": event_type, "subject": topic}
+
+    def configured(self, captures: Captures) -> dict[str, str]:
+        """Return the attributes that are configured by name, which no device can change."""
+        found = {name: fill(text, captures) for name, text in self.attributes.items()}
         if self.dataschema is not None:
-            more["dataschema"] = self.dataschema
-        return {
-            "source": fill(self.source, captures, as_uri=True),
-            "type": fill(self.type, captures),
-            "subject": topic,
-            **{name: text for name, text in more.items() if text},
-        }
+            found["dataschema"] = self.dataschema
+        return {name: text for name, text in found.items() if text}
 
 
 class _Topic(NamedTuple):
@@ -116,6 +121,7 @@ class _Topic(NamedTuple):
     subject: str
     captures: Captures
     constants: Extensions
+    configured: Extensions
 
 
 class _Found(NamedTuple):
@@ -151,7 +157,7 @@ class Normaliser:
             topic = self._topic(message.topic)
             value = self._read(message, topic).value
             return id_from_value(self._steps.correlation.search(value, value, topic.captures))
-        except (DeliveryError, ValueError):
+        except Exception:  # noqa: BLE001 - what is wrong with the message has been said; a dead letter must not fail
             return None
 
     def events(self, message: Message) -> list[Encoded]:
@@ -159,17 +165,20 @@ class Normaliser:
         topic = self._topics.get(message.topic) or self._topic(message.topic)
         found = self._read(message, topic)
         steps, events, size = self._steps, [], 0
+        start = time.process_time()
         for number, value in self._parts(found, topic):
             if steps.filter and not is_true(_search("filter", steps.filter, value, found, topic)):
                 continue
-            where = "" if number is None else f"[{number}] "
             try:
                 events.append(self._event(message, topic, found, number, value))
             except DeliveryError as error:
+                where = "" if number is None else f"[{number}] "
                 raise DeliveryError(error.reason, f"{where}{error.detail}") from None
             size += len(events[-1].body)
             if size > MAX_BYTES:
                 raise DeliveryError("normalise_failed", f"its events have more than {MAX_BYTES} bytes")
+            if time.process_time() - start > MAX_SECONDS:
+                raise DeliveryError("normalise_failed", f"its events take more than {MAX_SECONDS:g} s to make")
         return events
 
     def _read(self, message: Message, topic: _Topic) -> _Found:
@@ -240,8 +249,7 @@ class Normaliser:
         if incoming is not None:
             attributes |= incoming.attributes
             event_id = str(incoming.attributes["id"])
-            if "dataschema" in topic.constants:  # the one that was checked
-                attributes["dataschema"] = topic.constants["dataschema"]
+        attributes |= topic.configured
         attributes.pop("datacontenttype", None)
         attributes["id"] = event_id  # what the events of one message have in common, as their correlation id
         attributes |= self._ids(message, topic, found, value, attributes)
@@ -252,7 +260,9 @@ class Normaliser:
             attributes["retained"] = True
         if not message.payload:
             attributes["emptypayload"] = True
-        key = event_id if incoming is None else deduplication_key(str(attributes["source"]), event_id)
+        key = (
+            event_id if incoming is None else deduplication_key(self._shape.bridge, str(attributes["source"]), event_id)
+        )
         return encode_event(self._shape.mode, topic.subject, attributes, content, key, message)
 
     def _data(self, topic: _Topic, found: _Found, value: Any) -> Content:
@@ -298,8 +308,10 @@ class Normaliser:
             said = message.properties.get(steps.time_property) if message.properties else None
         else:
             said = _search("time", steps.time, value, found, topic) if steps.time else None
-        time = read_time(said, received, steps.time_unit, steps.time_zone)
-        return times | ({"time": stamp, "timefallback": True} if time is None else {"time": format_time(time)})
+        found_time = read_time(said, received, steps.time_unit, steps.time_zone)
+        if found_time is None:
+            return times | {"time": stamp, "timefallback": True}
+        return times | {"time": format_time(found_time)}
 
     def _topic(self, raw: bytes) -> _Topic:
         name = decode_topic(raw)
@@ -307,7 +319,7 @@ class Normaliser:
         subject = mapping.subject(name)
         captures = mapping.captures(name) or {}
         constants: Extensions = {**self._shape.constants(name, captures)}
-        topic = _Topic(name, subject, captures, constants)
+        topic = _Topic(name, subject, captures, constants, {**self._shape.configured(captures)})
         if len(raw) <= MAX_TOPIC:
             if len(self._topics) >= MAX_TOPICS:
                 self._topics.clear()

@@ -285,9 +285,18 @@ class Bridge(_Section):
         new_decoder(*_decoder_parts(decode))
         return decode
 
-    @field_validator("each", "filter", "select", "time", "correlation", "causation")
+    @field_validator("each", "filter", "select", "correlation", "causation")
     @classmethod
     def _check_expression(cls, text: str | None) -> str | None:
+        if text is not None:
+            Expression(text)
+        return text
+
+    @field_validator("time")
+    @classmethod
+    def _check_time(cls, text: str | None) -> str | None:
+        if text == _HEADER:
+            raise ValueError("needs the name of a user property, as header:sent")
         if text is not None and not text.startswith(_HEADER):
             Expression(text)
         return text
@@ -337,15 +346,21 @@ class Bridge(_Section):
         if self.decoder_name == "sparkplug_b" and self.decompress:
             raise ValueError("decompress: Sparkplug messages are not compressed as a whole; leave it out")
         if self.decoder_name == "raw":
-            inside = ("each", "filter", "select", "time", "correlation", "causation", "schema_file")
-            if wrong := [name for name in inside if self._looks_inside(name)]:
-                name = wrong[0].removesuffix("_file")
-                raise ValueError(f"{name} looks into the payload, and decode: raw leaves it as bytes")
+            inside = [*self.expressions, *(["schema"] if self.schema_file else [])]
+            if inside:
+                raise ValueError(f"{inside[0]} looks into the payload, and decode: raw leaves it as bytes")
+        for key, expression in self.expressions.items():
+            if unknown := sorted(expression.captured - set(names)):
+                known = ", ".join(names) or "nothing"
+                raise ValueError(f"{key}: capture('{unknown[0]}'): the topic pattern captures {known}")
         return self
 
-    def _looks_inside(self, name: str) -> bool:
-        value = getattr(self, name)
-        return value is not None and not str(value).startswith(_HEADER)
+    @property
+    def expressions(self) -> dict[str, Expression]:
+        """The JMESPath expressions that are configured, by the names of the options."""
+        texts = {name: getattr(self, name) for name in ("each", "filter", "select", "correlation", "causation")}
+        texts["time"] = None if self.time is not None and self.time.startswith(_HEADER) else self.time
+        return {name: Expression(text) for name, text in texts.items() if text is not None}
 
     @property
     def decoder_name(self) -> str:
@@ -366,20 +381,15 @@ class Bridge(_Section):
 
     def steps(self, max_payload: int) -> Steps:
         """Return what happens between a payload and its events. Raises ValueError."""
-        time, prefix = self.time or "", _HEADER
-        schema = self.data_schema()
+        expressions, schema = self.expressions, self.data_schema()
+        has_header = self.time is not None and self.time.startswith(_HEADER)
         return Steps(
             inflate=new_inflate(self.decompress, max_payload) if self.decompress else None,
-            each=_expression(self.each),
-            filter=_expression(self.filter),
-            select=_expression(self.select),
-            time=_expression(None if time.startswith(prefix) else self.time),
-            time_property=time.removeprefix(prefix) if time.startswith(prefix) else None,
+            time_property=self.time.removeprefix(_HEADER) if self.time and has_header else None,
             time_unit=self.time_unit,
             time_zone=_zone(self.time_zone),
-            correlation=_expression(self.correlation),
-            causation=_expression(self.causation),
             check=schema.check if schema else None,
+            **expressions,
         )
 
 
@@ -394,10 +404,6 @@ def _has_options(decode: dict[Any, Any]) -> bool:
 
 def _decoder_parts(decode: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     return (decode, {}) if isinstance(decode, str) else next(iter(decode.items()))
-
-
-def _expression(text: str | None) -> Expression | None:
-    return None if text is None else Expression(text)
 
 
 def _zone(name: str) -> ZoneInfo:

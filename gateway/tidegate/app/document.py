@@ -140,6 +140,7 @@ _SENTENCES = {
     "too_short": "should have at least one entry",
     "model_type": "should be a mapping of keys to values",
     "dict_type": "should be a mapping of keys to values",
+    "string_type": "should be text; in quotes where YAML takes it for something else",
     "tuple_type": "should be a list",
 }
 

@@ -55,7 +55,7 @@ class Preview:
         return [self._made(one.name, message) for one in bridges_for(self._config, topic)]
 
     def _made(self, bridge: str, message: Message) -> Made:
-        events, rejected, _ = self._converters[bridge].convert([message])
+        _, events, rejected, _ = self._converters[bridge].convert([message])
         commands, self._commands = tuple(self._commands), []
         error = rejected[0].error if rejected else None
         return Made(bridge, [Event(event.subject, document_of(event)) for event in events], error, commands)

@@ -188,6 +188,7 @@ def _session(config: c.Config, bridge: c.Bridge) -> Session:
 def new_converter(config: c.Config, bridge: c.Bridge, restore: Callable[[Message], Message] | None = None) -> Converter:
     """Return what makes events of a bridge's messages. restore: see `Converter`."""
     shape = Shape(
+        bridge=bridge.name,
         mapping=bridge.mapping(),
         source=bridge.source or config.source(bridge.name),
         type=bridge.type,

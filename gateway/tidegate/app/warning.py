@@ -34,6 +34,7 @@ def warnings(config: Config, path: Path) -> Iterator[str]:
     yield from _sessions_left_behind(config, path)
     for bridge in config.bridges:
         yield from _options_without_effect(bridge)
+        yield from _texts_in_wrong_quotes(bridge)
         if bridge.decoder_name == "sparkplug_b":  # whose data say which group, node and device they are of
             yield from _births_that_are_missed(bridge)
         else:
@@ -156,6 +157,15 @@ def _options_without_effect(bridge: Bridge) -> Iterator[str]:
     if bridge.time is None:
         for name in sorted({"time_unit", "time_zone"} & bridge.model_fields_set):
             yield f"bridge {bridge.name}: {name} has no effect without time, which says where the device's time is"
+
+
+def _texts_in_wrong_quotes(bridge: Bridge) -> Iterator[str]:
+    for name, expression in bridge.expressions.items():
+        if expression.compares_members:
+            yield (
+                f"bridge {bridge.name}: {name} compares two members of the payload with each other; if one is a text, "
+                "JMESPath wants it in single quotes, as quality == 'good'"
+            )
 
 
 def _births_that_are_missed(bridge: Bridge) -> Iterator[str]:

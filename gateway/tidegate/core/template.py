@@ -196,6 +196,8 @@ def _split_share(pattern: str) -> tuple[str, str]:
 def _parse_part(text: str, kind: str) -> _Part:
     if found := _CAPTURE.fullmatch(text):
         return _Part("", found[1], bool(found[2]))
+    if text.startswith("{") and "(" in text:
+        raise ValueError(f"the only function of a template is '{{partition(8, device)}}', not {text!r}")
     if "{" in text or "}" in text:
         raise ValueError(f"a capture is a whole {kind}: '{{name}}' or '{{name...}}', not {text!r}")
     return _Part(text)

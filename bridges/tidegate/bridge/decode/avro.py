@@ -10,13 +10,16 @@ from typing import Any
 import orjson
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from tidegate.bridge.decode.avro_datum import AvroSchema, Source
+from tidegate.bridge.decode.avro_datum import VALUE, AvroSchema, Source
 from tidegate.bridge.decode.decoder import Decoder
 from tidegate.bridge.decode.json_value import MAX_SIZE, Room
 
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONTAINER = b"Obj\x01"
 _SYNC = 16
+_CHECKSUM = 4
+"""Bytes of zlib's checksum, which raw deflate does not have; some writers leave them there, or a part of them."""
+
 _MAX_SCHEMA = 64 * 1024
 """Bytes of a schema that a device sends along."""
 
@@ -104,7 +107,9 @@ def _records(source: Source) -> list[Any]:
             data = _inflate(data, left)
         left -= len(data)
         block = Source(data, room)
-        records += [schema.read(block) for _ in range(count)]
+        for _ in range(count):
+            room.take(VALUE)
+            records.append(schema.read(block))
         block.check_end()
     return records
 
@@ -117,6 +122,8 @@ def _metadata(source: Source) -> dict[bytes, bytes]:
             count, _ = -count, source.long()
         for _ in range(count):
             key = source.take(source.long())
+            if key in found:
+                raise ValueError(f"an Avro file with {key[:40]!r} twice")
             found[key] = source.take(source.long())
     return found
 
@@ -148,6 +155,6 @@ def _inflate(data: bytes, limit: int) -> bytes:
         raise ValueError(f"an Avro file with a block that is not deflate: {error}") from None
     if len(found) > limit:
         raise ValueError(f"an Avro file of more than {MAX_SIZE} bytes")
-    if not stream.eof or stream.unused_data:
+    if not stream.eof or len(stream.unused_data) > _CHECKSUM:
         raise ValueError("an Avro file with a block whose deflate data do not end where it does")
     return found

@@ -20,7 +20,7 @@ from tidegate.bridge.decode.json_value import MAX_DEPTH, Room, json_value
 _MAX_PRECISION = 1000
 """Digits of a decimal."""
 
-_CONTAINER, _VALUE = 64, 32
+CONTAINER, VALUE = 64, 32
 """Bytes that an object or array takes, and a value in it, or more."""
 
 _SHOWN = 200
@@ -151,7 +151,7 @@ def _record(schema: Any, names: _Names) -> _Type:
         least += found.least
     if len(dict(fields)) < len(fields):
         raise ValueError(f"not an Avro schema: {schema['name']} has two fields with the same name")
-    size = _CONTAINER + sum(len(name) + _VALUE for name, _ in fields)
+    size = CONTAINER + sum(len(name) + VALUE for name, _ in fields)
     names[schema["name"]] = _Type(read, least)
     return names[schema["name"]]
 
@@ -198,14 +198,14 @@ def _map(values: _Type) -> _Type:
 
 def _blocks(source: Source) -> Iterator[None]:
     """Yield where an item of an array or map comes."""
-    source.room.take(_CONTAINER)
+    source.room.take(CONTAINER)
     while count := source.long():
         end = None
         if count < 0:
             count, size = -count, source.long()
             end = source.at + size
         for _ in range(count):
-            source.room.take(_VALUE)
+            source.room.take(VALUE)
             yield
         if end is not None and end != source.at:
             raise ValueError("a block of an array or map that has another size than it says")

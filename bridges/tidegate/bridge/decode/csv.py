@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidegate.bridge.decode.decoder import Decoder
-from tidegate.bridge.decode.json_value import MAX_SIZE, json_value
+from tidegate.bridge.decode.json_value import Room, json_value
+
+_ROW, _CELL = 64, 32
+"""Bytes that a row takes, and each of its cells, or more."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?").fullmatch
 _BOM = b"\xef\xbb\xbf"
@@ -24,9 +27,9 @@ def new(columns: list[str] | None = None, delimiter: str = ",") -> Decoder:
 
     The text is UTF-8. White space around a cell does not count. A cell that is a number as JSON writes it (RFC 8259 §6)
     is one, quoted or not, an empty one is null, and any other is text, as is a number that JSON's readers could not
-    keep: an integer over 64 bits, or one out of range. Blank lines are skipped. Refused are a row with fewer or more
-    cells than there are columns, columns without a name or with the same, and a cell of more than 131,072 characters.
-    Raises ValueError for options that can't be.
+    keep: an integer over 64 bits, or one out of range. Blank lines are skipped, but in a table of one column one of
+    white space is an empty cell. Refused are a row with fewer or more cells than there are columns, columns without a
+    name or with the same, and a cell of more than 131,072 characters. Raises ValueError for options that can't be.
     """
     if columns is not None:
         _check_columns(columns)
@@ -54,7 +57,7 @@ def _rows(payload: bytes, names: Sequence[str] | None, delimiter: str) -> list[d
     lines = io.StringIO(payload.removeprefix(_BOM).decode(), newline="")
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
     rows: list[dict[str, Any]] = []
-    size = 0
+    room = Room()
     try:
         for cells in reader:
             if not cells or (len(cells) == 1 and not cells[0].strip() and (names is None or len(names) > 1)):
@@ -65,9 +68,7 @@ def _rows(payload: bytes, names: Sequence[str] | None, delimiter: str) -> list[d
                 continue
             if len(cells) != len(names):
                 raise ValueError(f"line {reader.line_num} has {len(cells)} cells, and there are {len(names)} columns")
-            size = size or sum(map(len, names))
-            if size * len(rows) > MAX_SIZE:
-                raise ValueError(f"more than {MAX_SIZE} characters as JSON: too many rows for such long names")
+            room.take(_ROW + sum(map(len, names)) + _CELL * len(names))
             rows.append(dict(zip(names, map(_cell, cells), strict=True)))
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num} is not CSV: {error}") from None

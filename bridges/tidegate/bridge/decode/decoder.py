@@ -43,9 +43,13 @@ def new_decoder(name: str, options: Mapping[str, Any] | None = None) -> Decoder:
     factory = _factory(name)
     given = dict(options or {})
     try:
-        inspect.signature(factory).bind(**given)
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the decoder {name!r} is none: {error}") from None
+    try:
+        signature.bind(**given)
     except TypeError as error:
-        known = ", ".join(inspect.signature(factory).parameters) or "none"
+        known = ", ".join(signature.parameters) or "none"
         raise ValueError(f"the decoder {name!r}: {error} (its options: {known})") from None
     try:
         decoder = factory(**given)
@@ -71,8 +75,6 @@ def _factory(name: str) -> Callable[..., Any]:
             found: Callable[..., Any] = point.load()
         except Exception as error:
             raise ValueError(f"the decoder {name!r} can't be loaded from {point.value}: {error!r}") from error
-        if not callable(found):
-            raise ValueError(f"the decoder {name!r} is none: {point.value} is {found!r:.100}, which can't be called")
         return found
     raise ValueError(f"there is no decoder {name!r}; there are {', '.join(decoder_names())}")
 

@@ -96,6 +96,7 @@ class ProtoJson:
         return _SCALARS.get(field.type, _same)
 
     def _any(self, message: Any, room: Room, depth: int) -> dict[str, Any]:
+        _check_depth(depth)
         if not message.type_url:
             return {}
         try:
@@ -124,6 +125,8 @@ def _check_depth(depth: int) -> None:
 def _own_form(message: Any, room: Room, depth: int) -> Any:
     _check_depth(depth + _OWN_FORM_DEPTH)
     room.take(_OBJECT + _OWN_FORM_WEIGHT * message.ByteSize())
+    if hasattr(message, "ToJsonString"):  # times, durations and field masks: nothing to look up
+        return message.ToJsonString()
     return json_value(MessageToDict(message, preserving_proto_field_name=True))
 
 
