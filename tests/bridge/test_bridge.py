@@ -12,7 +12,7 @@ import pytest
 from tests.bridge.messages import converter, dead_letters, shaped
 from tests.support.wait import eventually
 from tidegate.bridge import Bridge, Converter
-from tidegate.core import BridgeCounters, DeliveryError, Encoded, Refused
+from tidegate.core import BridgeCounters, DeliveryError, Encoded, Outcome, Refused
 from tidegate.memory import MemorySink, MemorySource
 
 
@@ -269,6 +269,29 @@ async def test_law_1_a_message_that_becomes_many_events_is_settled_after_the_las
         setup.sink.release()
         await setup.settled(3)
         assert [event.body[-2:] for event in setup.sink.stored.values()] == [b"%d}" % n for n in range(1, 6)]
+
+
+class SplitSink(MemorySink):
+    """A sink that refuses the first event of a send and spools the others."""
+
+    async def send(self, events: Sequence[Encoded]) -> asyncio.Future[Outcome]:
+        """See `Sink.send`."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        refused = [Refused(event, DeliveryError("too_large", "x")) for event in events[:1]]
+        future.set_result(Outcome(refused, spooled=events[1:]))
+        return future
+
+
+async def test_law_6_a_message_of_which_one_part_is_refused_and_another_spooled_is_spooled() -> None:
+    """All of its parts come again from there, and what is refused then becomes a dead letter: one, and not two."""
+    async with running(sink=SplitSink(), some=shaped(each="@")) as setup:
+        setup.source.put("a", b"[1,2]")
+        await setup.settled(1)
+        await setup.stopped()
+        counters = setup.counters
+        assert (counters.received, counters.spooled, counters.delivered, counters.in_flight) == (1, 1, 0, 0)
+        assert not counters.dead_lettered
+        assert not setup.dead.stored
 
 
 class BrokenSink(MemorySink):

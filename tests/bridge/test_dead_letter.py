@@ -31,6 +31,14 @@ async def stored(*messages: Message, sink: MemorySink | None = None) -> list[dic
     return [json.loads(event.body) for event in sink.stored.values()]
 
 
+async def test_whatever_a_detail_quotes_the_dead_letter_is_written() -> None:
+    sink = MemorySink()
+    bad = Rejected(message(), DeliveryError("decode_failed", "it says \ud800\x00"), "convert")
+    await dead_letters(sink).store([bad])
+    (event,) = sink.stored.values()
+    assert json.loads(event.body)["detail"] == "it says \\ud800\x00"
+
+
 class PickySink(MemorySink):
     """Refuses bodies over a size, as a server does. It counts what it was sent."""
 

@@ -25,9 +25,9 @@ from tests.bridge.messages import (
     rejection,
     shaped,
 )
-from tidegate.bridge import new_inflate
+from tidegate.bridge import Converter, Decoder, Expression, Shape, Steps, new_inflate
 from tidegate.bridge.normalise import MAX_BYTES, MAX_EVENTS
-from tidegate.core import DeliveryError, Envelope, Properties, format_time
+from tidegate.core import DeliveryError, Envelope, Mapping, Properties, format_time
 
 MODES = pytest.mark.parametrize("mode", ["structured", "binary"])
 
@@ -315,3 +315,17 @@ def test_a_structured_event_has_its_members_once() -> None:
     names = [name for name, _ in json.loads(event.body, object_pairs_hook=list)]
     assert len(names) == len(set(names))
     assert set(document(event)) >= {"specversion", "id", "source", "type", "subject", "time", "recordedtime", "data"}
+
+
+class Hostile(str):
+    """A value that a decoder of somebody's may return."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\nb", Hostile("x"), object(), [], None, 1.5, True, ""])
+def test_no_value_of_a_decoder_keeps_a_dead_letter_from_being_written(value: object) -> None:
+    shape = Shape(bridge="b", mapping=Mapping("{all...}", "plant.{all...}"), source="s", type="t")
+    some = Converter(shape, Decoder(lambda _payload, _topic: {"id": value}), Steps(correlation=Expression("id")))
+    assert some.correlation_of(message()) is None

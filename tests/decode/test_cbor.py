@@ -242,7 +242,7 @@ def test_every_depth_is_read_by_all_readers_or_refused(opening: bytes) -> None:
 def test_a_length_that_is_not_there_costs_nothing(major: int, length: int) -> None:
     head = bytes([major << 5 | 27]) + struct.pack(">Q", length)
     for payload in (head, head + b"\x01" * 50, b"\x82" + head * 20, b"\x81" * 100 + head):
-        check_cheap(lambda payload=payload: refusal(SOME, payload, GOOD), seconds=0.1, mib=1)
+        check_cheap(lambda payload=payload: refusal(SOME, payload, GOOD), mib=1)
 
 
 def _bytes(size: int, fill: bytes = b"\xff") -> bytes:

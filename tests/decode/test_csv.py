@@ -149,7 +149,7 @@ _HOSTILE = {
 
 @pytest.mark.parametrize("payload", _HOSTILE.values(), ids=_HOSTILE)
 def test_no_payload_fills_the_time_or_the_memory(payload: bytes) -> None:
-    check_cheap(lambda: outcome(SOME, payload), seconds=1, mib=None)
+    check_cheap(lambda: outcome(SOME, payload), mib=None)
 
 
 def test_a_name_is_not_repeated_without_end() -> None:

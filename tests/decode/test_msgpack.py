@@ -130,7 +130,7 @@ def test_every_depth_is_read_by_all_readers_or_refused(opening: bytes) -> None:
 def test_a_length_that_is_not_there_costs_nothing(kind: str, length: int) -> None:
     head = bytes.fromhex(kind) + struct.pack(">I", length)
     for payload in (head, head + b"\x01" * 50, b"\x92" + head * 20, b"\x91" * 100 + head):
-        check_cheap(lambda payload=payload: refusal(SOME, payload, GOOD), seconds=0.1, mib=1)
+        check_cheap(lambda payload=payload: refusal(SOME, payload, GOOD), mib=1)
 
 
 def test_a_map_with_keys_of_one_hash_is_refused_at_once() -> None:

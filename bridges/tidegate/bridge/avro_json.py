@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
-
-import orjson
 
 _SHOWN = 40
 _RANGES = {"int": 1 << 31, "long": 1 << 63}
@@ -110,6 +109,6 @@ def _described(schema: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
-    if isinstance(value, str) and len(value) > _SHOWN:
-        value = f"{value[:_SHOWN]}..."
-    return orjson.dumps(value).decode()
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "an integer of more than 64 bits"
+    return json.dumps(f"{value[:_SHOWN]}..." if isinstance(value, str) and len(value) > _SHOWN else value)

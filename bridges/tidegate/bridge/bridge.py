@@ -30,6 +30,18 @@ class _Sent(NamedTuple):
     batch: Batch | None
 
 
+class _Settled(NamedTuple):
+    """What became of messages, in numbers: law 6. dead_lettered: the reasons."""
+
+    messages: int
+    delivered: int
+    delivered_bytes: int
+    filtered: int
+    dropped: int
+    spooled: int
+    dead_lettered: list[str]
+
+
 class Bridge:
     """Moves messages from a source to a sink, and settles each batch once every message of it is durable.
 
@@ -85,6 +97,7 @@ class Bridge:
                 return
 
     async def _settle(self) -> None:
+        settled: list[_Settled] = []
         while True:
             sent = await self._sent.get()
             outcome = await sent.outcome
@@ -92,9 +105,12 @@ class Bridge:
             if outcome.refused:
                 rejected = rejected + _refused(outcome)
             buried = await self._dead_letters.store(rejected) if rejected else NOTHING
+            settled.append(self._settled(sent.converted, outcome, rejected, buried))
             if sent.batch is not None:
                 sent.batch.settle()
-            self._count_settled(sent, outcome, rejected, buried)
+                for one in settled:  # with the batch, because until then its source counts them too
+                    self._count_settled(one)
+                settled.clear()
             self._sent.task_done()
 
     def _count_received(self, batch: Batch) -> None:
@@ -103,11 +119,10 @@ class Bridge:
         counters.received_bytes += sum(map(_SIZE, batch.messages))
         counters.in_flight += len(batch.messages)
 
-    def _count_settled(self, sent: _Sent, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> None:
+    def _settled(self, converted: Converted, outcome: Outcome, rejected: list[Rejected], buried: Outcome) -> _Settled:
         """Count each message once, whatever became of its events: as spooled if one was, because all of them come again
         from there; else as dead-lettered, as dropped, or as delivered."""
-        counters = self.counters
-        messages, events, _, filtered = sent.converted
+        messages, events, _, filtered = converted
         dropped: set[int] = set()
         spooled: set[int] = set()
         if outcome.refused or outcome.spooled or outcome.dropped:
@@ -116,19 +131,30 @@ class Bridge:
             dropped = {id(event.message) for event in outcome.dropped} - spooled - refused
             elsewhere = spooled | refused | dropped
             events = [event for event in events if id(event.message) not in elsewhere]
-        counters.delivered += len(messages) - len(rejected) - len(dropped) - len(spooled) - filtered
-        counters.delivered_bytes += sum(map(len, map(_BODY, events)))
-        counters.filtered += filtered
-        not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
-        for one in rejected:
-            if one.message.id not in not_dead:
-                counters.dead_lettered[one.error.reason] += 1
-        counters.spooled += len(spooled) + len(buried.spooled)
-        if given_up := len(dropped) + len(buried.dropped):
-            counters.dropped["spool_full"] += given_up
-        counters.in_flight -= len(messages)
         if events:
-            _observe(counters.delivery_duration, events)
+            _observe(self.counters.delivery_duration, events)
+        not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
+        return _Settled(
+            messages=len(messages),
+            delivered=len(messages) - len(rejected) - len(dropped) - len(spooled) - filtered,
+            delivered_bytes=sum(map(len, map(_BODY, events))),
+            filtered=filtered,
+            dropped=len(dropped) + len(buried.dropped),
+            spooled=len(spooled) + len(buried.spooled),
+            dead_lettered=[one.error.reason for one in rejected if one.message.id not in not_dead],
+        )
+
+    def _count_settled(self, settled: _Settled) -> None:
+        counters = self.counters
+        counters.delivered += settled.delivered
+        counters.delivered_bytes += settled.delivered_bytes
+        counters.filtered += settled.filtered
+        counters.spooled += settled.spooled
+        counters.in_flight -= settled.messages
+        if settled.dropped:
+            counters.dropped["spool_full"] += settled.dropped
+        if settled.dead_lettered:
+            counters.dead_lettered.update(settled.dead_lettered)
 
 
 def _refused(outcome: Outcome) -> list[Rejected]:

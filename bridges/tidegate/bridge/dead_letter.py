@@ -101,7 +101,7 @@ class DeadLetters:
             "recordedtime": stamp,
             "correlationid": self._correlation_of(message) or message.id,
             "reason": error.reason,
-            "detail": error.detail,
+            "detail": error.detail.encode(errors="backslashreplace").decode(),  # it may quote half of a surrogate pair
             "stage": stage,
             "bridge": self._bridge,
             "size": message.size,
