@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Two at once: many tests wait for servers. Those of a module stay together, since they share some.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope
 
 .PHONY: demo test test-fast lint format bench soak clean
 
@@ -9,10 +11,10 @@ demo: .venv/.demo  ## see it work: make demo ARGS="--for 30s"
 	@$(BIN)/tidegate demo $(ARGS)
 
 test: .venv/.dev mosquitto  ## the whole suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-fast: .venv/.dev  ## what takes a few seconds at most
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: .venv/.dev
 	@$(BIN)/ruff check .

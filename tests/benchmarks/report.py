@@ -143,7 +143,7 @@ def _costs(report: Report) -> str:
     rows = [(one.name, str(one.bytes), str(one.events), f"{one.microseconds:.1f}") for one in report.costs]
     note = (
         "\n\nThe step from messages to events alone, in batches, in one process without servers. All else that a "
-        "message costs is in the base job."
+        "message costs is in the base job. `python -m tests.benchmarks.decoders` measures this alone."
     )
     return "## Decoders\n\n" + _rows(head, rows) + note if rows else ""
 

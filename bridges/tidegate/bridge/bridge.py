@@ -89,7 +89,7 @@ class Bridge:
         rest = batch.messages
         while True:
             converted = self._converter.convert(rest)
-            rest = rest[len(converted.messages) :]
+            rest = rest[len(converted.messages) :] if len(converted.messages) < len(rest) else ()
             outcome = await self._sink.send(converted.events)
             await self._sent.put(_Sent(converted, outcome, None if rest else batch))
             await asyncio.sleep(0)  # what was sent leaves before the next is worked on
@@ -135,13 +135,13 @@ class Bridge:
             _observe(self.counters.delivery_duration, events)
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
         return _Settled(
-            messages=len(messages),
-            delivered=len(messages) - len(rejected) - len(dropped) - len(spooled) - filtered,
-            delivered_bytes=sum(map(len, map(_BODY, events))),
-            filtered=filtered,
-            dropped=len(dropped) + len(buried.dropped),
-            spooled=len(spooled) + len(buried.spooled),
-            dead_lettered=[one.error.reason for one in rejected if one.message.id not in not_dead],
+            len(messages),
+            len(messages) - len(rejected) - len(dropped) - len(spooled) - filtered,
+            sum(map(len, map(_BODY, events))),
+            filtered,
+            len(dropped) + len(buried.dropped),
+            len(spooled) + len(buried.spooled),
+            [one.error.reason for one in rejected if one.message.id not in not_dead],
         )
 
     def _count_settled(self, settled: _Settled) -> None:

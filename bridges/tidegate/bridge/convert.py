@@ -6,6 +6,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import NamedTuple
 
 from tidegate.bridge.correlation import context, correlation_id
@@ -36,6 +37,9 @@ FEW = 4
 
 PORTION = 0.02
 """Seconds of work after which the rest of a batch has to wait: the loop has others to serve, and events take memory."""
+
+SMALL = 4096
+"""Bytes of a payload that takes too little of that to look at the clock."""
 
 PLAIN_PORTION = 256 * 1024
 """Bytes of payload that can be read by column in that time."""
@@ -82,7 +86,9 @@ class Converter:
     def convert(self, messages: Sequence[Message]) -> Converted:
         """Return what becomes of messages that came together: of all, or of the first where all are much work."""
         if self._by_column and len(messages) >= FEW:
-            first = _first(messages)
+            first = messages
+            if sum(map(_SIZE, messages)) > PLAIN_PORTION:
+                first = _first(messages)
             if (events := self._convert_plain(first)) is not None:
                 return Converted(first, events, [])
         return self._convert_each(messages)
@@ -118,24 +124,25 @@ class Converter:
         rejected = []
         filtered = 0
         moment: Moment | None = None
-        done = 0
         end = time.monotonic() + PORTION
         plans, encode, data, restore = self._plans, self._encode, self._data, self._restore
-        for message in messages:
-            if time.monotonic() > end and done:
-                break
-            done += 1
+        pass_events, pass_json = self._pass_events, self._pass_json
+        looks_inside = data is None or self._looks_inside
+        for number, message in enumerate(messages):
             topic, payload, _, _, retained, _, properties, _, defect, received = message
+            if (looks_inside or len(payload) > SMALL) and number and time.monotonic() > end:
+                messages = messages[:number]
+                break
             try:
                 if defect is not None:
                     raise DeliveryError(defect, _DEFECTS.get(defect, "found while it was received"))
                 if restore is not None:
                     message = restore(message)
                 if (
-                    data is None
-                    or self._looks_inside
-                    or (properties is not None and self._pass_events and says_event(properties))
-                    or (self._pass_json and b'"specversion"' in payload)
+                    looks_inside
+                    or data is None
+                    or (properties is not None and pass_events and says_event(properties))
+                    or (pass_json and b'"specversion"' in payload)
                 ):
                     found = self._normaliser.events(message)
                     events += found
@@ -155,7 +162,7 @@ class Converter:
             except Exception as error:  # noqa: BLE001 - a defect that one message brought out must not stop all (law 8)
                 defect_found = DeliveryError("conversion_failed", f"a defect: {error!r}"[:300])
                 rejected.append(Rejected(message, defect_found, "convert"))
-        return Converted(messages[:done], events, rejected, filtered)
+        return Converted(messages, events, rejected, filtered)
 
     def _plan(self, raw: bytes) -> Plan:
         topic = decode_topic(raw)
@@ -171,12 +178,13 @@ class Converter:
         return plan
 
 
+_SIZE = attrgetter("size")
+
+
 def _first(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages that can be read by column at once: nearly always all."""
-    sizes = [len(message.payload) for message in messages]
-    if sum(sizes) <= PLAIN_PORTION:
-        return messages
-    return messages[: max(1, bisect_right(list(accumulate(sizes)), PLAIN_PORTION))]
+    """Return the messages that can be read by column at once."""
+    sizes = accumulate(map(_SIZE, messages))
+    return messages[: max(1, bisect_right(list(sizes), PLAIN_PORTION))]
 
 
 _DEFECTS = {
