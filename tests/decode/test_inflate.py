@@ -164,7 +164,7 @@ def _bomb(kind: str) -> bytes:
         stream = zstandard.ZstdCompressor().compressobj(size=GIB if kind == "zstd" else -1)
         return b"".join(stream.compress(piece) for _ in range(64)) + stream.flush()
     deflate = zlib.compressobj(wbits=-15)
-    head = b"\x78\x9c" if kind == "zlib" else gzip.compress(b"")[:10]
+    head = b"\x78\x9c" if kind == "zlib" else gzip.compress(b"", mtime=0)[:10]
     return head + (deflate.compress(piece) + deflate.flush(zlib.Z_FULL_FLUSH)) * 64
 
 
