@@ -329,3 +329,9 @@ def test_no_value_of_a_decoder_keeps_a_dead_letter_from_being_written(value: obj
     shape = Shape(bridge="b", mapping=Mapping("{all...}", "plant.{all...}"), source="s", type="t")
     some = Converter(shape, Decoder(lambda _payload, _topic: {"id": value}), Steps(correlation=Expression("id")))
     assert some.correlation_of(message()) is None
+
+
+def test_a_message_that_was_received_when_a_clock_began_has_its_time() -> None:
+    """A machine without a battery for its clock may begin there."""
+    (event,) = events_of(shaped(select="@"), message(received=0.0))
+    assert event.time == event.recordedtime == datetime(1970, 1, 1, tzinfo=UTC)

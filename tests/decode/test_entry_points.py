@@ -38,6 +38,8 @@ def new(scale: float = 1.0, *, names: list[str] | None = None) -> Decoder:
             raise KeyError("register")
         if payload == b"odd":
             return {1, 2}
+        if payload == b"nan":
+            return {"register": float("nan")}
         return {"topic": topic, "registers": [byte * scale for byte in payload], "names": names}
 
     return Decoder(decode)
@@ -103,14 +105,15 @@ def test_a_package_can_not_take_the_name_of_a_built_in_decoder(install: Install)
 def test_what_a_decoder_raises_makes_a_dead_letter_and_the_bridge_goes_on(install: Install, tmp_path: Path) -> None:
     install(acme_modbus="acme_modbus:new")
     config = load(tmp_path, CONFIG.format(decode="acme_modbus"))
-    payloads = (b"\x01", b"crash", b"odd", b"\x02")
+    payloads = (b"\x01", b"crash", b"odd", b"nan", b"\x02")
     found = new_converter(config, config.bridges[0]).convert([message("a/hall", payload) for payload in payloads])
     assert [json.loads(event.body)["data"]["registers"] for event in found.events] == [[1.0], [2.0]]
-    assert [rejected.message.payload for rejected in found.rejected] == [b"crash", b"odd"]
-    crash, odd = (rejected.error for rejected in found.rejected)
+    assert [rejected.message.payload for rejected in found.rejected] == [b"crash", b"odd", b"nan"]
+    crash, odd, nan = (rejected.error for rejected in found.rejected)
     assert (crash.reason, crash.detail) == ("decode_failed", "KeyError: 'register'")
     assert odd.reason in ("decode_failed", "normalise_failed")
     assert "set" in odd.detail
+    assert (nan.reason, nan.detail) == ("decode_failed", "nan is no number that JSON has")
 
 
 @pytest.mark.parametrize(

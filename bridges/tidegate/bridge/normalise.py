@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -147,7 +148,7 @@ class Normaliser:
         self._reshapes = self._splits or steps.select is not None
         self._looks_inside = steps.look_inside
         self._topics: dict[bytes, _Topic] = {}
-        self._received = (0.0, "")
+        self._received = (math.nan, "")
 
     def correlation_of(self, message: Message) -> str | None:
         """Return the correlation id that a device gave, or None; whatever else is wrong with the message."""

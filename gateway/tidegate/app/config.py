@@ -277,10 +277,10 @@ class Bridge(_Section):
 
     @field_validator("decode", mode="before")
     @classmethod
-    def _check_decoder(cls, decode: Any) -> str | dict[str, dict[str, Any]]:
-        if isinstance(decode, dict) and len(decode) == 1:
-            decode = {name: options or {} for name, options in decode.items()}
-        if not isinstance(decode, str) and not (isinstance(decode, dict) and _has_options(decode)):
+    def _check_decoder(cls, decode: Any) -> Any:
+        if isinstance(decode, dict):
+            decode = {name: {} if options is None else options for name, options in decode.items()}
+        if not isinstance(decode, str) and not _is_one_with_options(decode):
             raise ValueError("should be a decoder's name, as json, or one with its options, as {csv: {delimiter: ';'}}")
         new_decoder(*_decoder_parts(decode))
         return decode
@@ -359,8 +359,15 @@ class Bridge(_Section):
     def expressions(self) -> dict[str, Expression]:
         """The JMESPath expressions that are configured, by the names of the options."""
         texts = {name: getattr(self, name) for name in ("each", "filter", "select", "correlation", "causation")}
-        texts["time"] = None if self.time is not None and self.time.startswith(_HEADER) else self.time
+        texts["time"] = self.time if self.time_property is None else None
         return {name: Expression(text) for name, text in texts.items() if text is not None}
+
+    @property
+    def time_property(self) -> str | None:
+        """The user property that has the device's time, if one has."""
+        if self.time is None or not self.time.startswith(_HEADER):
+            return None
+        return self.time.removeprefix(_HEADER)
 
     @property
     def decoder_name(self) -> str:
@@ -382,10 +389,9 @@ class Bridge(_Section):
     def steps(self, max_payload: int) -> Steps:
         """Return what happens between a payload and its events. Raises ValueError."""
         expressions, schema = self.expressions, self.data_schema()
-        has_header = self.time is not None and self.time.startswith(_HEADER)
         return Steps(
             inflate=new_inflate(self.decompress, max_payload) if self.decompress else None,
-            time_property=self.time.removeprefix(_HEADER) if self.time and has_header else None,
+            time_property=self.time_property,
             time_unit=self.time_unit,
             time_zone=_zone(self.time_zone),
             check=schema.check if schema else None,
@@ -398,8 +404,8 @@ _MAX_ATTRIBUTE = 256
 _OWN_ATTRIBUTES = frozenset((*Envelope.model_fields, "specversion", "emptypayload", "timefallback", "tracestate"))
 
 
-def _has_options(decode: dict[Any, Any]) -> bool:
-    return len(decode) == 1 and all(isinstance(options, dict) for options in decode.values())
+def _is_one_with_options(decode: object) -> bool:
+    return isinstance(decode, dict) and len(decode) == 1 and all(isinstance(one, dict) for one in decode.values())
 
 
 def _decoder_parts(decode: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from fastavro.schema import SchemaParseException, UnknownType, parse_schema
 
-from tidegate.bridge.decode.json_value import MAX_DEPTH, Room, json_value
+from tidegate.bridge.decode.json_value import Room, check_depth, json_value
 
 _MAX_PRECISION = 1000
 """Digits of a decimal."""
@@ -139,7 +139,7 @@ def _record(schema: Any, names: _Names) -> _Type:
     fields: list[tuple[str, _Read]] = []
 
     def read(source: Source, depth: int) -> dict[str, Any]:
-        _check_depth(depth)
+        check_depth(depth)
         source.room.take(size)
         return {name: read_field(source, depth + 1) for name, read_field in fields}
 
@@ -174,7 +174,7 @@ def _array(items: _Type) -> _Type:
     read_item = items.read
 
     def read(source: Source, depth: int) -> list[Any]:
-        _check_depth(depth)
+        check_depth(depth)
         return [read_item(source, depth + 1) for _ in _blocks(source)]
 
     return _Type(read, 1)
@@ -184,7 +184,7 @@ def _map(values: _Type) -> _Type:
     read_value = values.read
 
     def read(source: Source, depth: int) -> dict[str, Any]:
-        _check_depth(depth)
+        check_depth(depth)
         found: dict[str, Any] = {}
         for _ in _blocks(source):
             key = _string(source)
@@ -209,11 +209,6 @@ def _blocks(source: Source) -> Iterator[None]:
             yield
         if end is not None and end != source.at:
             raise ValueError("a block of an array or map that has another size than it says")
-
-
-def _check_depth(depth: int) -> None:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
 
 
 def _enum(symbols: Any) -> _Type:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from tidegate.bridge.decode.decoder import Decoder
-from tidegate.bridge.decode.json_value import MAX_DEPTH, json_value, key_text
+from tidegate.bridge.decode.json_value import check_depth, json_value, key_text
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)  # major types, §3.1
 _INDEFINITE = 31
@@ -141,7 +141,7 @@ def _chunks(data: bytes, at: int, major: int) -> tuple[list[bytes], int]:
 
 
 def _array(data: bytes, at: int, size: int | None, depth: int) -> _Read:
-    _check(depth)
+    check_depth(depth)
     values: list[Any] = []
     while size is None or len(values) < size:
         if size is None and data[at] == _BREAK:
@@ -152,7 +152,7 @@ def _array(data: bytes, at: int, size: int | None, depth: int) -> _Read:
 
 
 def _map(data: bytes, at: int, size: int | None, depth: int) -> _Read:
-    _check(depth)
+    check_depth(depth)
     found: dict[str, Any] = {}
     while size is None or len(found) < size:
         if size is None and data[at] == _BREAK:
@@ -167,7 +167,7 @@ def _map(data: bytes, at: int, size: int | None, depth: int) -> _Read:
 
 
 def _tag(data: bytes, at: int, number: int, depth: int) -> _Read:
-    _check(depth)
+    check_depth(depth)
     if number in _REFERENCES:
         raise ValueError(f"tag {number}, which refers to a value elsewhere in the payload")
     if number in _OF_BYTES:
@@ -179,11 +179,6 @@ def _tag(data: bytes, at: int, number: int, depth: int) -> _Read:
     value, at = _item(data, at, depth + 1)
     meaning = _OF_VALUES.get(number)
     return (meaning(value) if meaning else value), at
-
-
-def _check(depth: int) -> None:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
 
 
 def _simple(data: bytes, at: int, argument: int) -> _Read:

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
+from tidegate.bridge.decode.json_value import json_value
 from tidegate.core import Data
 
 GROUP = "tidegate.decoders"
@@ -20,6 +21,7 @@ class Decoder(NamedTuple):
     decode: takes the payload and the topic, returns what JSON can hold: None, bool, int, float, str, list or dict with
     str keys (`json_value` makes that of most else). Raises DeliveryError, or ValueError with one sentence. It must give
     the same for the same message whenever it is called: a message that waited on the disk is decoded again.
+    From the entry point it passes through `json_value`, so that what JSON has no form of is refused and not changed.
     data: set where a payload is its own value, so that it needs no decoding while nothing looks inside.
     is_list: the value is a list, and each element is an event of its own.
     """
@@ -59,7 +61,13 @@ def new_decoder(name: str, options: Mapping[str, Any] | None = None) -> Decoder:
         raise ValueError(f"the decoder {name!r} can't be made: {error!r}") from error
     if not isinstance(decoder, Decoder):
         raise ValueError(f"the decoder {name!r} is none: its entry point returns {type(decoder).__name__}")
-    return decoder
+    return decoder if name in _BUILT_IN else _checked(decoder)
+
+
+def _checked(decoder: Decoder) -> Decoder:
+    """Return somebody's decoder with its values checked: as JSON, NaN would be written as null without a word."""
+    decode = decoder.decode
+    return decoder._replace(decode=lambda payload, topic: json_value(decode(payload, topic)))
 
 
 def decoder_names() -> list[str]:

@@ -49,6 +49,12 @@ def json_value(value: Any) -> Any:
     return _convert(value, 0, Room())
 
 
+def check_depth(depth: int) -> None:
+    """Raise ValueError for an array or object that stands too deep."""
+    if depth >= MAX_DEPTH:
+        raise ValueError("nested too deep")
+
+
 def key_text(key: object) -> str:
     """Return the key of a map as text: a number or a truth value as JSON writes it, bytes in base64. Raises ValueError
     for another that is no text."""
@@ -95,8 +101,7 @@ def _object(value: Mapping[Any, Any], depth: int, room: Room) -> dict[str, Any]:
 
 
 def _enter(depth: int, length: int, room: Room) -> None:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
+    check_depth(depth)
     room.take(_CONTAINER + _ITEM * length)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidegate.bridge.decode.decoder import Decoder
-from tidegate.bridge.decode.json_value import MAX_DEPTH, json_value, key_text
+from tidegate.bridge.decode.json_value import check_depth, json_value, key_text
 
 _Read = tuple[Any, int]
 """A value, and where the next one begins."""
@@ -78,7 +78,7 @@ def _raw(data: bytes, at: int, size: int) -> bytes:
 
 
 def _array(data: bytes, at: int, size: int, depth: int) -> _Read:
-    _check(depth)
+    check_depth(depth)
     values = []
     for _ in range(size):
         value, at = _item(data, at, depth + 1)
@@ -87,7 +87,7 @@ def _array(data: bytes, at: int, size: int, depth: int) -> _Read:
 
 
 def _map(data: bytes, at: int, size: int, depth: int) -> _Read:
-    _check(depth)
+    check_depth(depth)
     found: dict[str, Any] = {}
     for _ in range(size):
         key, at = _item(data, at, depth + 1)
@@ -97,11 +97,6 @@ def _map(data: bytes, at: int, size: int, depth: int) -> _Read:
             raise ValueError("a map with the same key twice")
         found[key], at = _item(data, at, depth + 1)
     return found, at
-
-
-def _check(depth: int) -> None:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
 
 
 def _extension(data: bytes, at: int, size: int, _depth: int) -> _Read:

@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 
-from tidegate.bridge.decode.json_value import MAX_DEPTH, Room, json_value, key_text
+from tidegate.bridge.decode.json_value import Room, check_depth, json_value, key_text
 
 Read = Callable[[Any, Room, int], Any]
 """Makes JSON of a value. The number is how deep it stands. Raises ValueError, or what the library raises."""
@@ -60,7 +60,7 @@ class ProtoJson:
         absent: dict[str, Any] = {}
 
         def read(message: Any, room: Room, depth: int) -> dict[str, Any]:
-            _check_depth(depth)
+            check_depth(depth)
             room.take(size)
             found = dict(absent)
             for field, value in message.ListFields():  # which are those that are there
@@ -96,7 +96,7 @@ class ProtoJson:
         return _SCALARS.get(field.type, _same)
 
     def _any(self, message: Any, room: Room, depth: int) -> dict[str, Any]:
-        _check_depth(depth)
+        check_depth(depth)
         if not message.type_url:
             return {}
         try:
@@ -117,13 +117,8 @@ def _is_repeated(field: FieldDescriptor) -> bool:
     return bool(field.default_value == [])  # the member that says so has another name in each version of the library
 
 
-def _check_depth(depth: int) -> None:
-    if depth >= MAX_DEPTH:
-        raise ValueError("nested too deep")
-
-
 def _own_form(message: Any, room: Room, depth: int) -> Any:
-    _check_depth(depth + _OWN_FORM_DEPTH)
+    check_depth(depth + _OWN_FORM_DEPTH)
     room.take(_OBJECT + _OWN_FORM_WEIGHT * message.ByteSize())
     if hasattr(message, "ToJsonString"):  # times, durations and field masks: nothing to look up
         return message.ToJsonString()
@@ -131,13 +126,13 @@ def _own_form(message: Any, room: Room, depth: int) -> Any:
 
 
 def _list(values: Any, read: Read, room: Room, depth: int) -> list[Any]:
-    _check_depth(depth)
+    check_depth(depth)
     room.take(_MEMBER * len(values))
     return [read(value, room, depth + 1) for value in values]
 
 
 def _map(values: Any, read: Read, room: Room, depth: int) -> dict[str, Any]:
-    _check_depth(depth)
+    check_depth(depth)
     room.take(_MEMBER * len(values))
     return {key_text(key): read(values[key], room, depth + 1) for key in values}
 
