@@ -45,6 +45,15 @@ def test_a_subject_with_a_partition_maps_back_and_a_forged_one_does_not() -> Non
     assert mapping.topic(f"plant.{(part + 1) % 8}.hall//1") is None
 
 
+def test_the_filters_of_a_subject_name_each_part_while_they_are_not_too_many() -> None:
+    mapping = Mapping("s/{a}/{b...}", "p.{partition(2, a)}.{partition(3, a)}.{a}")
+    assert mapping.subject_filter == "p.*.*.*"
+    assert mapping.subject_filters(6) == [f"p.{one}.{two}.*" for one in range(2) for two in range(3)]
+    assert mapping.subject_filters(5) == ["p.0.*.*", "p.1.*.*"]
+    assert mapping.subject_filters(1) == ["p.*.*.*"]
+    assert Mapping("s/{b...}", "p.{b...}.{partition(1, b)}.end").subject_filters(9) == ["p.>"]
+
+
 @pytest.mark.parametrize(
     ("template", "problem"),
     [

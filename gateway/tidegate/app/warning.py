@@ -12,14 +12,13 @@ from tidegate.app.config import DAY, Bridge, Config
 from tidegate.app.config_file import variables
 from tidegate.app.guarantee import losses
 from tidegate.app.options import stream_specs
-from tidegate.core import Mapping, common_topic, is_covered, matches, overlap, unshared
+from tidegate.core import common_topic, is_covered, matches, overlap, unshared
 
 _ENOUGH = 7 * DAY
 _MAX_PARTS = 1024
 _CHANGING = re.compile(r"(?:^|_)(?:HOSTNAME|POD|CONTAINER|RANDOM|UUID|PID)(?:_?(?:ID|NAME|UID))?(?:_|$)", re.IGNORECASE)
 """The names of variables that have another value after each start."""
 
-_PARTITION = re.compile(r"\{partition\(\s*([0-9]+)\s*,[^}]*\)\}")
 _CAPTURE = re.compile(r"\bcapture\(\W*(\w+)")
 _SPARKPLUG = "spBv1.0/{group}/{type}/{node}/#"
 
@@ -68,7 +67,9 @@ def _subjects_without_stream(config: Config) -> Iterator[str]:
     stored = [subject for stream in config.streams for subject in stream.subjects]
     for bridge in config.bridges:
         subjects = bridge.mapping().subject_filter
-        if bridge.deliver == "core" or all(is_covered(one, stored) for one in _subject_filters(bridge)):
+        if bridge.deliver == "core" or all(
+            is_covered(one, stored) for one in bridge.mapping().subject_filters(_MAX_PARTS)
+        ):
             continue
         parts = [stream.name for stream in config.streams if any(overlap(subjects, one) for one in stream.subjects)]
         if parts:
@@ -89,14 +90,6 @@ def _subjects_without_stream(config: Config) -> Iterator[str]:
                     f"bridge {bridge.name}: no stream in this file stores its dead letters, {subject}, and so they "
                     f"wait and fill the spool; add {dead.subject_for('*')} to the subjects of {dead.stream}"
                 )
-
-
-def _subject_filters(bridge: Bridge) -> list[str]:
-    """Return what all subjects of a bridge match: for partitions one by one, as each may have a stream of its own."""
-    templates = [bridge.nats]
-    while (found := _PARTITION.search(templates[0])) and len(templates) * int(found[1]) <= _MAX_PARTS:
-        templates = [_PARTITION.sub(str(n), template, count=1) for template in templates for n in range(int(found[1]))]
-    return [Mapping(bridge.mqtt, template).subject_filter for template in templates]
 
 
 def _streams_that_overlap(config: Config) -> Iterator[str]:

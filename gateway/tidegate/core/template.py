@@ -42,15 +42,24 @@ class Mapping:
         _check_pattern(self._levels, topic_filter)
         self.topic_filter = share + topic_filter
         _check_template(self._tokens, self._levels)
-        tokens = [_filter_token(token) for token in self._tokens]
-        if ">" in tokens:  # which a NATS filter can have only at its end
-            del tokens[tokens.index(">") + 1 :]
-        self.subject_filter = ".".join(tokens)
+        (self.subject_filter,) = self.subject_filters(1)
 
     @property
     def names(self) -> list[str]:
         """The names that the pattern captures."""
         return [level.name for level in self._levels if level.name]
+
+    def subject_filters(self, most: int) -> list[str]:
+        """Return at most so many filters that together match what `subject_filter` matches, with the numbers of
+        partitions one by one: each may have a stream of its own. `*` stands for those that would be too many."""
+        found: list[list[str]] = [[]]
+        for token in self._tokens:
+            choices = [_filter_token(token)]
+            if token.partition and len(found) * token.partition.parts <= most:
+                choices = [str(number) for number in range(token.partition.parts)]
+            if found[0][-1:] != [">"]:  # which a NATS filter can have only at its end
+                found = [[*tokens, choice] for tokens in found for choice in choices]
+        return [".".join(tokens) for tokens in found]
 
     def captures(self, topic: str) -> Captures | None:
         """Return the levels that each name captures, or None if the topic does not match the pattern."""
