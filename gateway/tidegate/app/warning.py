@@ -66,11 +66,12 @@ def _bridges_that_overlap(config: Config) -> Iterator[str]:
 def _subjects_without_stream(config: Config) -> Iterator[str]:
     stored = [subject for stream in config.streams for subject in stream.subjects]
     for bridge in config.bridges:
-        subjects = bridge.mapping().subject_filter
-        if bridge.deliver == "core" or all(
-            is_covered(one, stored) for one in bridge.mapping().subject_filters(_MAX_PARTS)
-        ):
+        if bridge.deliver == "core":
             continue
+        mapping = bridge.mapping()
+        if all(is_covered(one, stored) for one in mapping.subject_filters(_MAX_PARTS)):
+            continue
+        subjects = mapping.subject_filter
         parts = [stream.name for stream in config.streams if any(overlap(subjects, one) for one in stream.subjects)]
         if parts:
             yield (
