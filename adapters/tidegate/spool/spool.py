@@ -88,6 +88,7 @@ class Spool:
         self._thread = threading.Thread(target=self._run_thread, name="spool", daemon=True)
         self._dropping: asyncio.Task[None] | None = None
         self._nothing_to_drop = threading.Event()
+        self._full_until = 0.0
         self._next_seq = 0
         self.boot = crc32(_boot_id())
         self.opened = time.monotonic()
@@ -197,6 +198,11 @@ class Spool:
             return []
         appends = [one for one in work if isinstance(one, _Append)]
         deletes = [one for one in work if isinstance(one, _Delete)]
+        if deletes:
+            self._full_until = 0.0
+        elif time.monotonic() < self._full_until:
+            self._tell_written(appends, stored=False)
+            return []
         problem = self._write(appends, deletes)
         if problem is None:
             self._tell(partial(self._note, None))
@@ -211,6 +217,8 @@ class Spool:
         if appends and self._gives_up(appends[0].queue, problem):
             self._tell_written(appends, stored=False)
             appends = []
+            if self.options.when_full == "drop_newest":  # else a smaller one that comes later could still fit
+                self._full_until = time.monotonic() + _RETRY_SECONDS
         return [*deletes, *appends]
 
     def _write(self, appends: Sequence[_Append], deletes: Sequence[_Delete]) -> sqlite3.Error | None:
