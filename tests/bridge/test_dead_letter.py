@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bridge.messages import RECEIVED, dead_letters, message
-from tidegate.bridge import DEAD_LETTER_TYPE
 from tidegate.bridge.dead_letter import Rejected
-from tidegate.core import DeliveryError, Encoded, Envelope, Message, format_time
+from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Encoded, Envelope, Message, format_time
 from tidegate.memory import MemorySink
 
 

@@ -2,7 +2,7 @@
 
 from tidegate.bridge.bridge import Bridge
 from tidegate.bridge.convert import Converted, Converter
-from tidegate.bridge.dead_letter import DEAD_LETTER_TYPE, DeadLetters, message_of, topic_of
+from tidegate.bridge.dead_letter import DeadLetters, message_of, topic_of
 from tidegate.bridge.decode import Decoder, decoder_names, new_decoder
 from tidegate.bridge.device_time import Unit
 from tidegate.bridge.expression import Expression
@@ -13,7 +13,6 @@ from tidegate.bridge.schema import Schema, load_schema
 from tidegate.bridge.sparkplug import SparkplugHost
 
 __all__ = [
-    "DEAD_LETTER_TYPE",
     "Bridge",
     "Compression",
     "Converted",

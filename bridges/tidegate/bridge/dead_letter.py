@@ -12,11 +12,20 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tidegate.core import Backoff, DeliveryError, Encoded, Message, Outcome, Properties, Sink, format_time, header_lines
+from tidegate.core import (
+    DEAD_LETTER_TYPE,
+    Backoff,
+    DeliveryError,
+    Encoded,
+    Message,
+    Outcome,
+    Properties,
+    Sink,
+    format_time,
+    header_lines,
+)
 
 log = logging.getLogger(__name__)
-
-DEAD_LETTER_TYPE = "io.tidegate.dead_letter.v1"
 
 MAX_KEPT = 512 * 1024
 """Bytes of the payload that a dead letter keeps at first; in base64 that fits NATS's default limit of 1 MiB."""

@@ -20,8 +20,8 @@ from tidegate.app.log import configure_logging
 from tidegate.app.options import nats_options
 from tidegate.app.running import new_converter
 from tidegate.app.terminal import columns, json_line, printable, take_any_character
-from tidegate.bridge import DEAD_LETTER_TYPE, message_of, topic_of
-from tidegate.core import DeliveryError, Encoded, TidegateError, format_time
+from tidegate.bridge import message_of, topic_of
+from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Encoded, TidegateError, format_time
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream
 
 UNREADABLE = "unreadable"

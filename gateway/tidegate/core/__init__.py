@@ -20,14 +20,14 @@ from tidegate.core.encode import (
     header_lines,
     new_plan,
 )
-from tidegate.core.envelope import Envelope, format_time, percent_encode
+from tidegate.core.envelope import DEAD_LETTER_TYPE, STRUCTURED_CONTENT_TYPE, Envelope, format_time, percent_encode
 from tidegate.core.error import ConfigError, ConnectError, DeliveryError, ProtocolError, TidegateError
 from tidegate.core.identity import IdBlock, IdSource, id_of
 from tidegate.core.message import Message, Properties, new_tuple
 from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.subject_filter import is_covered, overlap
-from tidegate.core.template import Captures, Mapping, check_text, fill
+from tidegate.core.template import Captures, Mapping, check_text, fill, fnv1a_32
 from tidegate.core.topic import check_filter, common_topic, decode_topic, matches, unshared
 
 __all__ = [
@@ -35,6 +35,8 @@ __all__ = [
     "Properties",
     "new_tuple",
     "Envelope",
+    "DEAD_LETTER_TYPE",
+    "STRUCTURED_CONTENT_TYPE",
     "Encoded",
     "Batch",
     "Source",
@@ -45,6 +47,7 @@ __all__ = [
     "Mapping",
     "check_text",
     "fill",
+    "fnv1a_32",
     "IdSource",
     "IdBlock",
     "id_of",

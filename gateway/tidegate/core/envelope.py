@@ -17,6 +17,9 @@ from pydantic_core import from_json
 
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 
+DEAD_LETTER_TYPE = "io.tidegate.dead_letter.v1"
+"""The type of what was set aside, by a bridge or by a service."""
+
 
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 as an RFC 3339 time stamp in UTC, always with microseconds (CloudEvents §2.2)."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidegate.app.asyncapi.address import text_pattern
-from tidegate.bridge import DEAD_LETTER_TYPE
-from tidegate.core import percent_encode
+from tidegate.core import DEAD_LETTER_TYPE, percent_encode
 from tidegate.core.envelope import STRUCTURED_CONTENT_TYPE
 
 Schema = dict[str, Any]

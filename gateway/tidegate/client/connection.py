@@ -1,0 +1,191 @@
+"""A service's connection to NATS, and publishing over it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client as Connection
+from nats.js import JetStreamContext
+
+from tidegate.client.delivery import NATS_ERRORS, Delivery, current_delivery
+from tidegate.client.error import PublishError
+from tidegate.client.event import Event, new_event
+from tidegate.core import STRUCTURED_CONTENT_TYPE, Backoff, ConnectError, IdSource
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PING_INTERVAL = 10
+_CLOSE_TIMEOUT = 2.0
+_ANSWER_TIMEOUT = 5.0
+
+
+class Client:
+    """A connection that is kept up for ever, and who speaks over it. Made by `connect`.
+
+    connection, jetstream: nats-py's own, for what this package has no name for.
+    source: the CloudEvents `source` of what this service publishes.
+    closed: done when the connection has ended for good; its exception says why.
+    on_reconnect: called after each connection but the first.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.connection = Connection()
+        self.jetstream: JetStreamContext = self.connection.jetstream(timeout=_ANSWER_TIMEOUT)
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_reconnect: list[Callable[[], None]] = []
+        self._ids = IdSource()
+
+    async def publish(
+        self,
+        subject: str,
+        data: T | Event[T],
+        *,
+        type: str | None = None,  # noqa: A002
+        timeout: float = 30.0,
+    ) -> Event[T]:
+        """Publish an event, and return it once a stream has it.
+
+        Within a handler the event belongs to the story of the one that is handled: it has its `correlationid`, and its
+        `causationid` is that one's id. And its own id follows from that and from what it says: a handler that is run
+        again, because it failed or died half-way, publishes the same events under the same ids, and a stream stores
+        each once, within its duplicate window. That holds for equal data only: with a time or a random number in it,
+        what is published again is another event.
+
+        data: an `EventData`, anything else that is JSON together with `type`, or a whole `Event`, as it is.
+        timeout: seconds in which it is tried again, under the same id, while NATS or the stream is away.
+        Raises PublishError, with the event to try again; ValueError if the event has no type.
+        """
+        event = data if isinstance(data, Event) else self._new_event(subject, data, type)
+        await self.store(subject, event.to_json(), event.id, timeout, event)
+        return event
+
+    def _new_event(self, subject: str, data: T, type: str | None) -> Event[T]:  # noqa: A002
+        delivery = current_delivery()
+        (event_id,) = self._ids.take(1)
+        cause = delivery.event if delivery else None
+        event = new_event(data.__class__, data, id=event_id, source=self.source, type=type, cause=cause)
+        return event if delivery is None else event.model_copy(update={"id": _derived_id(delivery, subject, event)})
+
+    async def store(
+        self, subject: str, body: bytes, key: str, timeout: float, event: object = None, **more: str
+    ) -> None:
+        """Return once a stream has a structured event. key: its `Nats-Msg-Id`. more: headers, `_` for `-`.
+
+        Raises PublishError.
+        """
+        headers = {"Nats-Msg-Id": key, "Content-Type": STRUCTURED_CONTENT_TYPE, **more}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        backoff = Backoff(longest=5.0)
+        while True:
+            left = deadline - loop.time()
+            try:
+                await self.jetstream.publish(
+                    subject, body, timeout=max(0.1, min(left, _ANSWER_TIMEOUT)), headers=headers
+                )
+            except nats.js.errors.APIError as error:
+                reason = error.description or str(error)
+                if error.code is not None and error.code < 500:
+                    raise PublishError(subject, reason, event) from error
+            except nats.js.errors.NoStreamResponseError:
+                reason = "no stream listens to this subject"
+            except nats.errors.MaxPayloadError as error:
+                raise PublishError(subject, f"{len(body)} bytes are more than the server takes", event) from error
+            except NATS_ERRORS as error:
+                if self.connection.is_closed:
+                    raise PublishError(subject, "the connection is closed", event) from error
+                reason = "no PubAck" if isinstance(error, TimeoutError) else str(error)
+            else:
+                return
+            delay = backoff.next()
+            if loop.time() + delay > deadline:
+                raise PublishError(subject, f"{reason}, for {timeout:g} s", event)
+            await asyncio.sleep(delay)
+
+
+def _derived_id(delivery: Delivery, subject: str, event: Event[Any]) -> str:
+    """Return the id of what a handler publishes: a hash, as a UUID of version 8 (RFC 9562 §5.8). What is published
+    twice by one handler on purpose is two events, so equal ones are numbered."""
+    cause = delivery.event
+    parts = (cause.source, cause.id, event.source, delivery.consumer, subject, event.type)
+    content = event.model_dump_json(include={"data"}).encode()
+    digest = hashlib.sha256(content)
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    key = digest.digest()
+    number = delivery.published[key]
+    delivery.published[key] += 1
+    digest.update(b"%d" % number)
+    value = int.from_bytes(digest.digest()[:16], "big")
+    value = value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62
+    return str(UUID(int=value))
+
+
+@asynccontextmanager
+async def connect(servers: str | list[str], *, source: str, **options: Any) -> AsyncIterator[Client]:
+    """Connect a service to NATS, and wait until that is done; from then on the connection is kept up for ever.
+
+    source: names this service in its events, as `urn:example:kitchen` (CloudEvents 1.0 §3.1.1).
+    options: those of `nats.connect`, such as `user_credentials`, `tls`, `user` and `password`.
+    Raises ConnectError if the server refuses the login.
+    """
+    client = Client(source)
+    said = ""
+
+    async def on_error(error: Exception) -> None:
+        nonlocal said
+        text = str(error) or type(error).__name__
+        log.log(logging.DEBUG if text == said else logging.WARNING, "nats: %s", text)
+        said = text
+
+    async def on_disconnect() -> None:
+        if not client.connection.is_closed:
+            log.warning("nats: not connected")
+
+    async def on_reconnect() -> None:
+        log.info("nats: connected again")
+        for call in client.on_reconnect:
+            call()
+
+    async def on_close() -> None:
+        if not client.closed.done():
+            client.closed.set_exception(
+                ConnectError(str(servers), f"closed: {client.connection.last_error or 'for good'}")
+            )
+
+    usual: dict[str, Any] = {
+        "name": source,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 1,
+        "ping_interval": _PING_INTERVAL,
+        "error_cb": on_error,
+        "disconnected_cb": on_disconnect,
+        "reconnected_cb": on_reconnect,
+        "closed_cb": on_close,
+    }
+    try:
+        await client.connection.connect(servers, **{**usual, **options})
+    except NATS_ERRORS as error:
+        raise ConnectError(str(servers), str(error)) from error
+    try:
+        yield client
+    finally:
+        client.closed.cancel()
+        with suppress(*NATS_ERRORS):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await client.connection.flush()
+        with suppress(*NATS_ERRORS):  # it can wait for ever on a link that is dead
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await client.connection.close()
