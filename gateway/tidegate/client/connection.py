@@ -135,7 +135,7 @@ def _derived_id(delivery: Delivery, subject: str, event: Event[Any]) -> str:
 
 @asynccontextmanager
 async def connect(servers: str | list[str], *, source: str, **options: Any) -> AsyncIterator[Client]:
-    """Connect a service to NATS, and wait until that is done; from then on the connection is kept up for ever.
+    """Connect a service to NATS, and wait until there is a server; from then on the connection is kept up for ever.
 
     source: names this service in its events, as `urn:example:kitchen` (CloudEvents 1.0 §3.1.1).
     options: those of `nats.connect`, such as `user_credentials`, `tls`, `user` and `password`.
@@ -143,12 +143,15 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
     """
     client = Client(source)
     said = ""
+    refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def on_error(error: Exception) -> None:
         nonlocal said
         text = str(error) or type(error).__name__
         log.log(logging.DEBUG if text == said else logging.WARNING, "nats: %s", text)
         said = text
+        if "authorization" in text.lower() and not refused.done():
+            refused.set_result(text)
 
     async def on_disconnect() -> None:
         if not client.connection.is_closed:
@@ -175,10 +178,7 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
         "reconnected_cb": on_reconnect,
         "closed_cb": on_close,
     }
-    try:
-        await client.connection.connect(servers, **{**usual, **options})
-    except NATS_ERRORS as error:
-        raise ConnectError(str(servers), str(error)) from error
+    await _connected(asyncio.create_task(client.connection.connect(servers, **{**usual, **options})), refused, servers)
     try:
         yield client
     finally:
@@ -189,3 +189,18 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
         with suppress(*NATS_ERRORS):  # it can wait for ever on a link that is dead
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await client.connection.close()
+
+
+async def _connected(connecting: asyncio.Task[None], refused: asyncio.Future[str], servers: str | list[str]) -> None:
+    """Wait until connected. nats-py itself would offer a refused login again for ever. Raises ConnectError."""
+    try:
+        either: list[asyncio.Future[Any]] = [connecting, refused]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            raise ConnectError(str(servers), refused.result())
+        await connecting
+    except NATS_ERRORS as error:
+        raise ConnectError(str(servers), str(error)) from error
+    finally:
+        connecting.cancel()
+        await asyncio.wait([connecting])

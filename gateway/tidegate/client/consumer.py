@@ -65,7 +65,7 @@ async def ensure_consumer(client: Client, spec: ConsumerSpec) -> Consumer:
 
 
 def _new(spec: ConsumerSpec, stream: StreamInfo) -> ConsumerConfig:
-    later = spec.from_now and stream.config.retention is not RetentionPolicy.WORK_QUEUE
+    later = spec.from_now and stream.config.retention != RetentionPolicy.WORK_QUEUE
     return ConsumerConfig(
         name=spec.name,
         durable_name=spec.name,

@@ -88,9 +88,9 @@ class Once:
                 revision = await bucket.create(name, mark, msg_ttl=self._lease)
                 opened = _Bucket(self._client.jetstream, bucket, self._bucket)
                 return _Claim(opened, name, mark, revision, self._lease)
-            except nats.js.errors.KeyWrongLastSequenceError:
-                pass
-            with suppress(nats.js.errors.KeyNotFoundError):  # gone in between
+            except (nats.js.errors.KeyWrongLastSequenceError, nats.js.errors.KeyNotFoundError):
+                pass  # somebody has it, or had it a moment ago
+            with suppress(nats.js.errors.KeyNotFoundError):
                 found = await bucket.get(name)
                 if found.value == _DONE:
                     return None

@@ -118,6 +118,11 @@ class Worker(Generic[T]):
             for name, one in _parts(consumer, subject, partitions)
         ]
 
+    @property
+    def ready(self) -> bool:
+        """Whether its consumers are there. What is published from then on is for it, whether it runs or not."""
+        return all(pull.consumer is not None for pull in self._pulls)
+
     def stop(self) -> None:
         """Take no more. `run` returns once what is being handled is finished."""
         if not self._stopping.done():
@@ -256,7 +261,7 @@ class Worker(Generic[T]):
             subject, body = found.subject or "", found.data or b""
             letter = Letter(place, subject, found.headers or {}, body, error, advice.deliveries, None)
             await bury(self._client, self._dead_letters, letter)
-            if (await jetstream.stream_info(advice.stream)).config.retention is RetentionPolicy.WORK_QUEUE:
+            if (await jetstream.stream_info(advice.stream)).config.retention == RetentionPolicy.WORK_QUEUE:
                 await jetstream.delete_msg(advice.stream, advice.sequence)
         except nats.js.errors.NotFoundError:
             return  # somebody has dealt with it

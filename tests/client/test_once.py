@@ -1,0 +1,138 @@
+"""`Once`: an effect is not repeated, and not lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.client.rig import Rig, Task, rig, running, worker
+from tests.support.wait import eventually
+from tidegate.client import Event, Once, RetryError
+
+
+async def some_event(r: Rig) -> Event[Task]:
+    return await r.client.publish("events.a", Task(number=1))
+
+
+async def test_an_effect_that_was_run_is_not_run_again_in_any_process(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event = await some_event(r)
+        async with Once(r.client, "EFFECTS")(event) as first:
+            assert first
+        for once in (Once(r.client, "EFFECTS"), Once(r.client, "EFFECTS")):
+            async with once(event) as first:
+                assert not first
+        async with Once(r.client, "OTHER_EFFECTS")(event) as first:
+            assert first
+
+
+async def test_an_effect_that_failed_is_run_again(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event, once = await some_event(r), Once(r.client, "EFFECTS")
+
+        async def fail() -> None:
+            async with once(event) as first:
+                assert first
+                raise OSError("the oven is cold")
+
+        for _ in range(2):
+            with pytest.raises(OSError, match="oven"):
+                await fail()
+        async with once(event) as first:
+            assert first
+        async with once(event) as first:
+            assert not first
+
+
+async def test_of_two_that_have_one_event_at_once_one_runs_and_the_other_comes_later(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event = await some_event(r)
+        one, other = Once(r.client, "EFFECTS", lease=5), Once(r.client, "EFFECTS", lease=5)
+        async with one(event) as first:
+            assert first
+            with pytest.raises(RetryError) as refused:
+                async with other(event):
+                    raise AssertionError("both ran")
+            assert refused.value.after == 5
+        async with other(event) as first:
+            assert not first
+
+
+async def test_the_lease_of_a_process_that_died_ends_and_that_of_a_slow_one_does_not(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event = await some_event(r)
+        once = Once(r.client, "EFFECTS", lease=1.0)
+
+        async def taken() -> bool:
+            try:
+                async with once(event) as first:
+                    return first
+            except RetryError:
+                return False
+
+        slow = once(event)
+        await slow.__aenter__()
+        for _ in range(6):  # longer than the lease, which is renewed meanwhile
+            await asyncio.sleep(0.4)
+            assert not await taken()
+        dying = [task for task in asyncio.all_tasks() if task.get_name() == "once EFFECTS"]
+        for task in dying:
+            task.cancel()  # as a kill does
+        await eventually(taken, "the lease has ended")
+        await slow.__aexit__(None, None, None)
+
+
+async def test_a_key_makes_different_events_the_same(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        one, other, once = await some_event(r), await some_event(r), Once(r.client, "ORDERS")
+        async with once(one, key="order 7") as first:
+            assert first
+        async with once(other, key="order 7") as first:
+            assert not first
+        async with once(other, key="order 8") as first:
+            assert first
+
+
+async def test_while_nats_is_away_nothing_is_run_and_it_is_said_to_come_later(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event, once = await some_event(r), Once(r.client, "EFFECTS")
+        async with once(event, key="opened"):
+            pass
+        await r.server.kill()
+        with pytest.raises(RetryError):
+            async with once(event):
+                raise AssertionError("it ran")
+
+
+async def test_a_redelivered_event_runs_its_effect_once(tmp_path: Path) -> None:
+    """As after a process that died when the effect was run, and the event was not acknowledged yet."""
+    async with rig(tmp_path) as r:
+        once, effects, deliveries = Once(r.client, "EFFECTS"), 0, 0
+
+        async def handle(event: Event[Task]) -> None:
+            nonlocal effects, deliveries
+            deliveries += 1
+            async with once(event) as first:
+                effects += first
+            if deliveries < 3:
+                raise OSError("no acknowledgement")
+
+        await r.put(1)
+        async with running(worker(r, handle)):
+            await eventually(lambda: deliveries == 3)
+        assert effects == 1
+
+
+async def test_the_memory_ends_after_its_time_to_live(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event, once = await some_event(r), Once(r.client, "SHORT", ttl=1.0)
+
+        async def is_first() -> bool:
+            async with once(event) as first:
+                return first
+
+        assert await is_first()
+        assert not await is_first()
+        await eventually(is_first, "it was forgotten")
