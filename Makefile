@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope
 demo: .venv/.demo  ## see it work: make demo ARGS="--for 30s"
 	@$(BIN)/tidegate demo $(ARGS)
 
-test: .venv/.dev mosquitto  ## the whole suite
+test: .venv/.dev servers  ## the whole suite
 	@$(PYTEST) $(ARGS)
 
 test-fast: .venv/.dev  ## what takes a few seconds at most
@@ -26,25 +26,29 @@ format: .venv/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.bench mosquitto  ## Tidegate beside its rivals on this machine: make bench ARGS=--quick
+bench: .venv/.bench servers  ## Tidegate beside its rivals on this machine: make bench ARGS=--quick
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
-soak: .venv/.dev mosquitto  ## random faults and the balance: make soak ARGS="--for 10m --seed 7"
+soak: .venv/.dev servers  ## random faults and the balance: make soak ARGS="--for 10m --seed 7"
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# The broker that most of the tests use; without it they say that they were skipped.
-.PHONY: mosquitto
-mosquitto:
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing mosquitto for the tests"; \
+# Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped. Not
+# where systemd runs, which would start them as services.
+.PHONY: servers
+servers:
+	@missing=; for server in mosquitto redis-server; do \
+	  command -v $$server >/dev/null || test -x /usr/sbin/$$server || missing="$$missing $$server"; \
+	done; \
+	test -z "$$missing" || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! test -d /run/systemd/system; then \
+	    echo "installing$$missing for the tests"; \
 	    apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-	      apt-get -qq install -y --no-install-recommends mosquitto >/dev/null; \
+	      apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
 	  else \
-	    echo "mosquitto is not installed: some tests will be skipped (apt install mosquitto)"; \
+	    echo "not installed:$$missing; some tests will be skipped (apt install$$missing)"; \
 	  fi; }
 
 .venv/bin/python:

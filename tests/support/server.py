@@ -19,8 +19,10 @@ from tidegate.app.embedded import embedded_broker, free_port
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 NATS_SERVER = Path(sys.executable).with_name("nats-server")
+REDIS_SERVER = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt install mosquitto)")
+needs_redis = pytest.mark.skipif(REDIS_SERVER is None, reason="redis is not installed (apt install redis-server)")
 
 
 class Server:
@@ -109,6 +111,19 @@ async def nats_server(folder: Path, extra: str = "") -> AsyncIterator[Server]:
     async with _running(
         Server("nats-server", port, folder / "nats.log", str(NATS_SERVER), "-c", str(config))
     ) as server:
+        yield server
+
+
+@asynccontextmanager
+async def redis_server(folder: Path, *extra: str) -> AsyncIterator[Server]:
+    """Run redis-server, which answers a write after it was fsynced. `extra` are more of its options."""
+    if REDIS_SERVER is None:
+        pytest.skip("redis is not installed (apt install redis-server)")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+    command += ["--appendonly", "yes", "--appendfsync", "always", *extra]
+    async with _running(Server("redis-server", port, folder / "redis.log", *command)) as server:
         yield server
 
 
