@@ -10,11 +10,12 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
+from tests.conformance.redis_sinks import REDIS_SINKS, RedisStreamHarness
 from tests.conformance.sinks import SINKS, NatsHarness, SinkHarness
 from tests.conformance.sinks import MemoryHarness as MemorySinkHarness
 from tests.conformance.sources import SOURCES, Iotcore, Mosquitto5, SourceHarness
 from tests.conformance.sources import MemoryHarness as MemorySourceHarness
-from tests.support.server import needs_mosquitto
+from tests.support.server import needs_mosquitto, needs_redis
 
 
 class Ends(NamedTuple):
@@ -28,6 +29,7 @@ BRIDGES = [
     pytest.param((MemorySourceHarness, MemorySinkHarness), id="memory-to-memory"),
     pytest.param((Mosquitto5, NatsHarness), id="mosquitto-5-to-nats", marks=needs_mosquitto),
     pytest.param((Iotcore, MemorySinkHarness), id="iotcore-5-to-memory"),
+    pytest.param((MemorySourceHarness, RedisStreamHarness), id="memory-to-redis", marks=needs_redis),
 ]
 
 
@@ -53,7 +55,7 @@ async def source(source_kind) -> AsyncIterator[SourceHarness]:
         yield harness
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=SINKS)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[*SINKS, *REDIS_SINKS])
 async def sink_kind(request, tmp_path_factory) -> AsyncIterator:
     async with _servers([request.param], tmp_path_factory.mktemp("sink")) as (server,):
         yield lambda: request.param(server, _name())
