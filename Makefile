@@ -35,15 +35,14 @@ soak: .venv/.dev servers  ## random faults and the balance: make soak ARGS="--fo
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped. Not
-# where systemd runs, which would start them as services.
+# Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped.
 .PHONY: servers
 servers:
 	@missing=; for server in mosquitto redis-server; do \
 	  command -v $$server >/dev/null || test -x /usr/sbin/$$server || missing="$$missing $$server"; \
 	done; \
 	test -z "$$missing" || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! test -d /run/systemd/system; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing for the tests"; \
 	    apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
 	      apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
