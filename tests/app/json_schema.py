@@ -36,6 +36,11 @@ def _any_of(wanted: list[dict[str, Any]], value: Any, _schema: dict[str, Any], r
         yield f"{value!r} is none of {wanted}"
 
 
+def _if(wanted: dict[str, Any], value: Any, schema: dict[str, Any], root: dict[str, Any]) -> Iterator[str]:
+    holds = not list(violations(wanted, value, root))
+    yield from violations(schema["then" if holds else "else"], value, root)
+
+
 def _type(wanted: str, value: Any, _schema: dict[str, Any], _root: dict[str, Any]) -> Iterator[str]:
     if not isinstance(value, _TYPES[wanted]) or (isinstance(value, bool) and wanted != "boolean"):
         yield f"{value!r} is not a {wanted}"
@@ -82,6 +87,9 @@ def _number(value: Any) -> bool:
 _CHECKS = {
     "$ref": _ref,
     "anyOf": _any_of,
+    "if": _if,
+    "then": _simple(lambda _wanted, _value: True),
+    "else": _simple(lambda _wanted, _value: True),
     "type": _type,
     "properties": _properties,
     "additionalProperties": _additional,

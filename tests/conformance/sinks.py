@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
+import aiomqtt
 import pytest
 from nats.js.api import StreamConfig
 
 from tests.conformance.driver import turns
 from tests.support.checker import nats_client, stored
-from tests.support.server import Server, nats_server
+from tests.support.server import Server, mosquitto, nats_server, needs_mosquitto
+from tests.support.wait import eventually
 from tidegate.core import DeliveryError, Encoded, Message, Sink
 from tidegate.memory import MemorySink
+from tidegate.mqtt import CODECS, PublisherOptions, Session, SessionOptions
+from tidegate.mqtt import Publisher as MqttPublisher
 from tidegate.nats import Connection, NatsOptions, Publisher
 
 WINDOW = 8
@@ -196,7 +201,84 @@ class NatsHarness(SinkHarness):
         await self._server.start()
 
 
+class MqttHarness(SinkHarness):
+    """A `Publisher` to a real broker, and a device that has what is durable: it knows copies by their id."""
+
+    @classmethod
+    @asynccontextmanager
+    async def server(cls, folder: Path) -> AsyncIterator[Server]:
+        kept = f"allow_anonymous true\npersistence true\npersistence_location {folder}/\nmax_packet_size {TOO_LONG}"
+        async with mosquitto(folder, kept) as server:
+            yield server
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.name = name
+        self._server = server
+        self._stack = AsyncExitStack()
+        self._bodies: dict[bytes, None] = {}
+        self._publisher: MqttPublisher | None = None
+
+    async def __aenter__(self) -> Self:
+        options = SessionOptions(
+            host="127.0.0.1",
+            port=self._server.port,
+            codec=CODECS["5"],
+            client_id=self.name,
+            topic_filter=f"{self.name}.event",
+        )
+        self._device = device = await self._stack.enter_async_context(Session(options))
+        taking = asyncio.create_task(self._take())
+        self._stack.callback(taking.cancel)
+        await eventually(lambda: device.up, "the device is subscribed")
+        return self
+
+    async def _take(self) -> None:
+        while True:
+            batch = await self._device.receive()
+            self._bodies.update(dict.fromkeys(message.payload for message in batch.messages))
+            batch.settle()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.release()
+        try:
+            await self.close()
+        finally:
+            await self._stack.aclose()
+
+    async def open(self, window: int = WINDOW) -> Sink:
+        options = PublisherOptions(
+            host="127.0.0.1", port=self._server.port, codec=CODECS["5"], client_id=f"{self.name}-sink", window=window
+        )
+        self._publisher = publisher = await MqttPublisher(options).__aenter__()
+        await eventually(lambda: publisher.up, "it is connected")
+        return publisher
+
+    async def close(self) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            await publisher.__aexit__()
+
+    async def stored(self) -> list[Stored]:
+        async with aiomqtt.Client("127.0.0.1", self._server.port) as client:
+            await client.publish(f"{self.name}.event", b"end", qos=1)  # behind all that the broker has
+        await eventually(lambda: b"end" in self._bodies, "all has arrived")
+        return [Stored(f"{self.name}.event", body) for body in self._bodies if body != b"end"]
+
+    def hold(self) -> None:
+        self._server.pause()
+
+    def release(self) -> None:
+        self._server.resume()
+
+    async def crash(self) -> None:
+        """Stopped in order: mosquitto keeps in memory what it acknowledges until it is stopped, or for half an hour."""
+        self._server.resume()
+        await self._server.stop()
+        await self._server.start()
+
+
 SINKS = [
     pytest.param(MemoryHarness, id="memory"),
     pytest.param(NatsHarness, id="nats"),
+    pytest.param(MqttHarness, id="mqtt", marks=needs_mosquitto),
 ]

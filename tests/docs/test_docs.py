@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tests.support.gateway import GatewayProcess, gateway
 from tests.support.server import any_broker, nats_server
 from tidegate.app.cli import main
-from tidegate.app.config import Config
+from tidegate.app.config import Config, DownBridge
 from tidegate.app.config_file import load_config
 from tidegate.app.embedded import free_port
 
@@ -30,10 +30,16 @@ def _fields(model: type[BaseModel], at: str = "") -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
         found.add(f"{at}{field.alias or name}")
-        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                found |= _fields(inner, f"{name}.")
+        for inner in _sections(field.annotation):
+            found |= _fields(inner, f"{name}.")
     return found
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    """Return the sections that a field can hold, as one, in a tuple or as one of several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _sections(inner)]
 
 
 def _documented(text: str) -> set[str]:
@@ -52,6 +58,19 @@ def _documented(text: str) -> set[str]:
 def test_the_sample_configuration_is_valid_and_names_every_option() -> None:
     load_config(SAMPLE, {})
     assert _fields(Config) - _documented(SAMPLE.read_text()) == set()
+
+
+def test_the_down_bridge_of_the_sample_works_without_its_comment_signs_and_shows_the_defaults(tmp_path: Path) -> None:
+    """It names every option that down bridges have, with the default where there is one."""
+    text = SAMPLE.read_text()
+    start = text.index("  # - name: notices")
+    commented = text[start : text.index("\n\n", start)]
+    path = tmp_path / "tidegate.yaml"
+    path.write_text(text.replace(commented, re.sub("^  # ", "  ", commented, flags=re.MULTILINE)))
+    (bridge,) = load_config(path, {}).down_bridges
+    assert bridge.model_fields_set == set(DownBridge.model_fields)
+    minimal = DownBridge(name="notices", direction="down", nats=bridge.nats, mqtt=bridge.mqtt)
+    assert bridge.model_dump() == minimal.model_dump()
 
 
 def test_the_sample_configuration_shows_the_defaults() -> None:

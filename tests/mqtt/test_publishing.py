@@ -12,6 +12,7 @@ from tests.mqtt.rig import rig
 from tests.mqtt.test_real_brokers import broker, receiving
 from tests.support.server import needs_mosquitto
 from tests.support.wait import eventually
+from tidegate.core import Properties
 from tidegate.mqtt import CODECS
 from tidegate.mqtt.packet import PacketReader, encode_publish
 
@@ -46,7 +47,7 @@ async def test_without_a_connection_nothing_is_sent_or_kept(protocol: str, prope
 def test_what_is_written_is_read_as_the_same(topic: str, payload: bytes, protocol: str) -> None:
     codec = CODECS[protocol]
     reader = PacketReader(1 << 20, codec.read_properties if codec.has_properties else None)
-    reader.feed(encode_publish(topic, payload, properties=codec.has_properties))
+    reader.feed(encode_publish(topic, payload, properties=codec.properties(Properties())))
     found = reader.next()
     assert (found.topic.decode(), found.payload, found.qos, found.retain) == (topic, payload, 0, False)
     assert reader.next() is None

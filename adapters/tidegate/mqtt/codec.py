@@ -21,13 +21,20 @@ class Connect(NamedTuple):
 
 
 class ConnAck(NamedTuple):
-    """What a CONNACK packet says (§3.2). `refusal` is None if the server accepted; `limits` is what it can't do."""
+    """What a CONNACK packet says (§3.2). `refusal` is None if the server accepted; `limits` is what it can't do.
+
+    receive_maximum, maximum_packet_size, maximum_qos, retain_available: what it takes of a publisher.
+    """
 
     session_present: bool
     refusal: str | None
     keep_alive: int | None = None
     session_expiry: int | None = None
     limits: tuple[str, ...] = ()
+    receive_maximum: int = 65_535
+    maximum_packet_size: int | None = None
+    maximum_qos: int = 2
+    retain_available: bool = True
 
 
 class SubAck(NamedTuple):
@@ -39,16 +46,22 @@ class SubAck(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """PUBREL, or any packet of which only the packet identifier matters."""
+    """PUBACK, PUBREC, PUBREL or PUBCOMP (§3.4 to §3.7). refusal: why the server did not take the message, or None.
+
+    is_passing: the refusal is one that ends with time.
+    """
 
     kind: int
     packet_id: int
+    refusal: str | None = None
+    is_passing: bool = False
 
 
 class Closing(NamedTuple):
-    """A DISCONNECT from the server, with its reason (MQTT 5 §3.14)."""
+    """A DISCONNECT from the server, with its reason (MQTT 5 §3.14). blames_us: for something that was sent to it."""
 
     reason: str
+    blames_us: bool = False
 
 
 class Pong(NamedTuple):
@@ -71,6 +84,10 @@ class Codec(Protocol):
     def subscribe(self, packet_id: int, topic_filter: str, qos: int) -> bytes: ...
 
     def disconnect(self) -> bytes: ...
+
+    def properties(self, properties: Properties) -> bytes | None:
+        """Return the properties of a PUBLISH as bytes, without their length; None where the version has none."""
+        ...
 
     def read(self, control: Control) -> Reply:
         """Read any packet but a PUBLISH. Raises ProtocolError."""

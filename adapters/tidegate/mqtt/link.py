@@ -33,6 +33,8 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._discarding = False
         self._asked: float | None = None
+        self._writable = True
+        self.on_writable: Callable[[], None] = lambda: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -53,6 +55,18 @@ class Link(asyncio.Protocol):
             self._socket = None
         if not self.ended.done():
             self.ended.set_result(self._reason or (str(exc) if exc else "closed by the broker"))
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self.on_writable()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether more bytes may be written now: not too many wait to leave. `on_writable` is called when they left."""
+        return self._writable and not self.closing
 
     def _pause(self) -> None:
         if self._transport is not None and not self._paused and not self._transport.is_closing():

@@ -111,12 +111,17 @@ def encode_acks(kind: int, packet_ids: list[int]) -> bytes:
     return pack(f"!{len(flat)}H", *flat)
 
 
-def encode_publish(topic: str, payload: bytes, *, properties: bool) -> bytes:
-    """Return a PUBLISH at QoS 0, not retained (§3.3). topic: at most 65,535 bytes. properties: whether the version has
-    them; the packet then says that it has none."""
+def encode_publish(
+    topic: str, payload: bytes, *, properties: bytes | None, flags: int = 0, packet_id: int = 0
+) -> bytes:
+    """Return a PUBLISH (§3.3). topic: at most 65,535 bytes. properties: None where the version has none. flags: of the
+    fixed header, DUP, QoS and RETAIN. packet_id: 0 at QoS 0."""
     name = topic.encode()
-    body = b"".join((len(name).to_bytes(2, "big"), name, b"\0" if properties else b"", payload))
-    return encode_packet(PUBLISH << 4, body)
+    identifier = packet_id.to_bytes(2, "big") if packet_id else b""
+    section = b"" if properties is None else encode_length(len(properties)) + properties
+    return encode_packet(
+        PUBLISH << 4 | flags, b"".join((len(name).to_bytes(2, "big"), name, identifier, section, payload))
+    )
 
 
 class PacketReader:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Self
 from zlib import crc32
 
-from tidegate.core import Backoff, Batch, ConnectError, IdSource, Message, ProtocolError, new_tuple
-from tidegate.mqtt.codec import Ack, Closing, Codec, ConnAck, Connect, Pong, SubAck
-from tidegate.mqtt.link import Link, open_link
+from tidegate.core import Backoff, Batch, ConnectError, IdSource, Message, Properties, ProtocolError, new_tuple
+from tidegate.mqtt.codec import Ack, Closing, ConnAck, Pong, SubAck
+from tidegate.mqtt.handshake import BrokerOptions, connect
+from tidegate.mqtt.link import Link
 from tidegate.mqtt.packet import (
-    CONNACK,
     PUBACK,
     PUBCOMP,
     PUBREC,
+    PUBREL,
     Control,
     PacketReader,
     Publish,
@@ -48,37 +47,19 @@ a QoS 2 message whose PUBREC was sent, here or on an earlier connection, and who
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionOptions:
+class SessionOptions(BrokerOptions):
     """How to connect, and how much to take.
 
-    session_expiry: seconds that the broker keeps the session without us; 0 asks for a clean one.
     receive_maximum: messages in flight, asked of the broker and enforced here. max_bytes: the same in payload bytes.
     max_payload: bytes; of a larger message only the first part is kept, and it is marked.
     state_file: where event ids are kept across a crash (see PacketTable), or None.
-    password, tls: read again for each connection, so that a renewed secret needs no restart.
     """
 
-    host: str
-    port: int
-    codec: Codec
-    client_id: str
     topic_filter: str
     qos: int = 1
-    tls: Callable[[], ssl.SSLContext] | None = None
-    username: str | None = None
-    password: Callable[[], str] | None = None
-    session_expiry: int = 86_400
-    receive_maximum: int = 1000
     max_bytes: int = 8 * 1024 * 1024
     max_payload: int = 1024 * 1024
-    keep_alive: int = 30
-    connect_timeout: float = 10.0
     state_file: Path | None = None
-
-    @property
-    def endpoint(self) -> str:
-        """The broker, for messages to people."""
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 
 
 class _Receipt:
@@ -167,7 +148,7 @@ class Session:
         link = self._link
         if link is None or link.closing:
             return False
-        link.write(encode_publish(topic, payload, properties=self.options.codec.has_properties))
+        link.write(encode_publish(topic, payload, properties=self.options.codec.properties(Properties())))
         return True
 
     # Reading
@@ -273,7 +254,9 @@ class Session:
 
     def _control(self, link: Link, packet: Control) -> None:
         match self.options.codec.read(packet):
-            case Ack(packet_id=packet_id):  # PUBREL: released, known or not, so that the broker can let go of it
+            case Ack(kind=kind, packet_id=packet_id):  # released, known or not, so that the broker can let go of it
+                if kind != PUBREL:
+                    raise ProtocolError(f"unexpected packet of type {kind}")
                 self._packet_state[packet_id] = _FREE
                 self._table.release(packet_id)
                 link.write(encode_acks(PUBCOMP, [packet_id]))
@@ -367,61 +350,10 @@ class Session:
         options = self.options
         read_properties = options.codec.read_properties if options.codec.has_properties else None
         reader = PacketReader(options.max_payload + _MAX_HEADER, read_properties)
-        arrived = asyncio.Event()
-
-        def on_data() -> None:
-            arrived.set()
-            self._readable.set()
-
-        try:
-            tls = options.tls() if options.tls else None
-        except OSError as error:
-            raise ConnectError(options.endpoint, f"a certificate can't be used: {error}") from error
-        link = await open_link(options.host, options.port, tls, options.connect_timeout, reader, on_data)
-        link.ended.add_done_callback(lambda _: arrived.set())
-        try:
-            connack = await self._handshake(link, arrived)
-        except BaseException:
-            link.fail("no handshake")
-            raise
+        clean = options.session_expiry == 0
+        link, connack = await connect(options, reader, self._readable.set, clean_start=clean)
         self._begin_epoch(link, connack)
         return link
-
-    async def _handshake(self, link: Link, arrived: asyncio.Event) -> ConnAck:
-        options = self.options
-        try:
-            password = None if options.password is None else options.password().encode()
-        except OSError as error:
-            raise ConnectError(options.endpoint, f"the password can't be read: {error}") from error
-        except UnicodeError:  # its text would quote the secret
-            raise ConnectError(options.endpoint, "the password can't be read: it is not UTF-8") from None
-        connect = Connect(
-            client_id=options.client_id,
-            username=options.username,
-            password=password,
-            clean_start=options.session_expiry == 0,
-            keep_alive=options.keep_alive,
-            session_expiry=options.session_expiry,
-            receive_maximum=options.receive_maximum,
-        )
-        link.write(options.codec.connect(connect))
-        try:
-            async with asyncio.timeout(options.connect_timeout):
-                while (packet := link.reader.next()) is None:
-                    if link.ended.done():
-                        hint = "; the broker may not accept the client certificate" if options.tls else ""
-                        raise ConnectError(options.endpoint, f"{link.ended.result()} before a CONNACK{hint}")
-                    arrived.clear()
-                    await arrived.wait()
-        except TimeoutError:
-            raise ConnectError(options.endpoint, f"no CONNACK within {options.connect_timeout:g} s") from None
-        if isinstance(packet, Publish) or packet.kind != CONNACK:
-            raise ProtocolError("the broker did not answer CONNECT with CONNACK")
-        connack = options.codec.read(packet)
-        assert isinstance(connack, ConnAck)
-        if connack.refusal is not None:
-            raise ConnectError(options.endpoint, f"the broker refused the connection: {connack.refusal}")
-        return connack
 
     def _begin_epoch(self, link: Link, connack: ConnAck) -> None:
         """Take up the session on a new connection. What earlier ones brought and is not settled comes again."""

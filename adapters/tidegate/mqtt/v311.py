@@ -6,7 +6,19 @@ from struct import pack
 
 from tidegate.core import Properties, ProtocolError
 from tidegate.mqtt.codec import Ack, ConnAck, Connect, Pong, Reply, SubAck
-from tidegate.mqtt.packet import CONNACK, CONNECT, DISCONNECT, PINGRESP, PUBREL, SUBACK, SUBSCRIBE, Control
+from tidegate.mqtt.packet import (
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    SUBSCRIBE,
+    Control,
+)
 from tidegate.mqtt.packet import encode_packet as packet
 
 REFUSALS = {
@@ -46,6 +58,10 @@ class Codec311:
         """§3.14."""
         return packet(DISCONNECT << 4, b"")
 
+    def properties(self, properties: Properties) -> bytes | None:  # noqa: ARG002 - there are none in this version
+        """There are none in this version."""
+        return None
+
     def read(self, control: Control) -> Reply:
         """Read a packet that a server sends."""
         body = control.packet[control.body :]
@@ -57,8 +73,8 @@ class Codec311:
             return SubAck(body[0] << 8 | body[1], body[2], refusal)
         if kind == PINGRESP and not size:
             return Pong()
-        if kind == PUBREL and size == 2:
-            return Ack(PUBREL, body[0] << 8 | body[1])
+        if kind in (PUBACK, PUBREC, PUBREL, PUBCOMP) and size == 2:
+            return Ack(kind, body[0] << 8 | body[1])
         raise ProtocolError(f"unexpected packet of type {kind} with {size} bytes")
 
     def read_properties(self, section: bytes) -> Properties | None:

@@ -6,7 +6,7 @@ import mqtt5
 
 from tidegate.core import DeliveryError, Properties, ProtocolError
 from tidegate.mqtt.codec import Ack, Closing, ConnAck, Connect, Pong, Reply, SubAck
-from tidegate.mqtt.packet import PUBREL, Control, remaining_length
+from tidegate.mqtt.packet import PUBACK, PUBREC, Control, remaining_length
 
 MAX_USER_PROPERTIES = 64
 """User properties that are kept of one message; a device that sends more does not get to fill the memory."""
@@ -48,6 +48,15 @@ class Codec5:
         """§3.14, normal disconnection."""
         return mqtt5.DisconnectPacket().write()
 
+    def properties(self, properties: Properties) -> bytes | None:
+        """§3.3.2.3: content type and user properties, each at most 65,535 bytes."""
+        parts: list[bytes] = []
+        if properties.content_type is not None:
+            parts += (bytes((_CONTENT_TYPE,)), _text(properties.content_type))
+        for name, value in properties.user:
+            parts += (bytes((_USER_PROPERTY,)), _text(name), _text(value))
+        return b"".join(parts)
+
     def read(self, control: Control) -> Reply:
         """Read a packet that a server sends."""
         try:
@@ -65,12 +74,12 @@ class Codec5:
             case mqtt5.SubAckPacket(packet_id=packet_id, reason_codes=[code]):
                 number = int(code)  # its enumerations are no integers, whatever the stub says
                 return SubAck(packet_id, number, _reason(code, packet.reason_str) if number >= 0x80 else None)
-            case mqtt5.PubRelPacket(packet_id=packet_id):
-                return Ack(PUBREL, packet_id)
+            case mqtt5.PubAckPacket() | mqtt5.PubRecPacket() | mqtt5.PubCompPacket() | mqtt5.PubRelPacket():
+                return _ack(control.kind, packet)
             case mqtt5.PingRespPacket():
                 return Pong()
             case mqtt5.DisconnectPacket():
-                return Closing(_reason(packet.reason_code, packet.reason_str))
+                return Closing(_reason(packet.reason_code, packet.reason_str), int(packet.reason_code) in _BLAMING)
         raise ProtocolError(f"unexpected packet of type {control.kind}")
 
     def read_properties(self, section: bytes) -> Properties | None:
@@ -93,11 +102,37 @@ def _connack(packet: mqtt5.ConnAckPacket) -> ConnAck:
         keep_alive=packet.server_keep_alive,
         session_expiry=packet.session_expiry_interval,
         limits=tuple(limits),
+        receive_maximum=packet.receive_max,
+        maximum_packet_size=packet.max_packet_size,
+        maximum_qos=int(packet.max_qos),
+        retain_available=packet.retain_available,
     )
 
 
+_BLAMING = frozenset((0x81, 0x82, 0x87, 0x90, 0x95, 0x99, 0x9A, 0x9B))
+"""Reasons of a DISCONNECT that are about a packet of ours: malformed, protocol error, not authorized, topic name,
+packet too large, payload format, retain, QoS (§3.14.2.1)."""
+
+_NOT_FOUND, _QUOTA_EXCEEDED = 0x92, 0x97
+
+
+def _ack(kind: int, packet: mqtt5.PubAckPacket | mqtt5.PubRecPacket | mqtt5.PubCompPacket | mqtt5.PubRelPacket) -> Ack:
+    """§3.4.2.1, §3.5.2.1. That a server no longer knows an identifier of QoS 2 is no refusal of its message."""
+    code = int(packet.reason_code)
+    if code < 0x80 or kind not in (PUBACK, PUBREC) or code == _NOT_FOUND:
+        return Ack(kind, packet.packet_id)
+    return Ack(kind, packet.packet_id, _reason(packet.reason_code, packet.reason_str), code == _QUOTA_EXCEEDED)
+
+
 def _reason(
-    code: mqtt5.ConnAckReasonCode | mqtt5.SubAckReasonCode | mqtt5.DisconnectReasonCode, text: str | None
+    code: mqtt5.ConnAckReasonCode
+    | mqtt5.SubAckReasonCode
+    | mqtt5.DisconnectReasonCode
+    | mqtt5.PubAckReasonCode
+    | mqtt5.PubRecReasonCode
+    | mqtt5.PubCompReasonCode
+    | mqtt5.PubRelReasonCode,
+    text: str | None,
 ) -> str:
     name = f"{code.name.lower().replace('_', ' ')} (0x{int(code):02x})"
     return f"{name}: {text}" if text else name
@@ -144,6 +179,11 @@ def _skip(section: bytes, identifier: int, position: int) -> int:
     if identifier == _SUBSCRIPTION_ID and (header := remaining_length(section, position)) is not None:
         return header[1]
     raise ValueError(f"property 0x{identifier:02x} has no place in this PUBLISH")
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 def _binary(section: bytes, position: int) -> tuple[bytes, int]:

@@ -1,16 +1,21 @@
 """NATS and JetStream."""
 
 from tidegate.nats.connection import Connection, NatsOptions
+from tidegate.nats.consumer import Consumer
 from tidegate.nats.core_publisher import CorePublisher
 from tidegate.nats.dead_letter import DeadLetterStream, Stored, StreamAccessError, dead_letter_stream
+from tidegate.nats.durable import ConsumerSpec
 from tidegate.nats.jetstream import ApiError
 from tidegate.nats.login import Login
 from tidegate.nats.publisher import Publisher
 from tidegate.nats.stream import StreamError, StreamSpec, ensure_stream, find_stream
+from tidegate.nats.subscription import Subscription
 
 __all__ = [
     "ApiError",
     "Connection",
+    "Consumer",
+    "ConsumerSpec",
     "CorePublisher",
     "DeadLetterStream",
     "Login",
@@ -20,6 +25,7 @@ __all__ = [
     "StreamAccessError",
     "StreamError",
     "StreamSpec",
+    "Subscription",
     "dead_letter_stream",
     "ensure_stream",
     "find_stream",

@@ -32,6 +32,11 @@ class Inbox(NamedTuple):
     on_answer: Callable[[wire.Answer], None]
 
 
+def new_inbox() -> str:
+    """Return the beginning, up to a dot, of subjects that nobody else knows."""
+    return f"_INBOX.{secrets.token_hex(8)}."
+
+
 class Link(asyncio.Protocol):
     """A connection, as asyncio calls it. `ended` has the reason at the end.
 
@@ -50,6 +55,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = wire.Reader()
         self._inboxes: dict[int, Inbox] = {}
+        self._subscribers: dict[int, Callable[[wire.Delivery], None]] = {}
         self._requests: dict[bytes, asyncio.Future[wire.Answer]] = {}
         self._request_inbox: Inbox | None = None
         self._numbers = 0
@@ -88,6 +94,9 @@ class Link(asyncio.Protocol):
             case wire.PubAcks() | wire.Answer():
                 if inbox := self._inboxes.get(event.sid):
                     _deliver(inbox, event)
+            case wire.Delivery():
+                if subscriber := self._subscribers.get(event.sid):
+                    subscriber(event)
             case wire.Ping():
                 self.write(wire.PONG)
             case wire.Pong():
@@ -151,7 +160,7 @@ class Link(asyncio.Protocol):
     ) -> Inbox:
         """Subscribe to a subject that nobody else knows."""
         self._numbers += 1
-        inbox = Inbox(self._numbers, f"_INBOX.{secrets.token_hex(8)}.", on_pubacks, on_answer)
+        inbox = Inbox(self._numbers, new_inbox(), on_pubacks, on_answer)
         self._inboxes[inbox.sid] = inbox
         self.write(wire.encode_subscribe(f"{inbox.prefix}*", inbox.sid))
         return inbox
@@ -160,6 +169,20 @@ class Link(asyncio.Protocol):
         """Unsubscribe."""
         del self._inboxes[inbox.sid]
         self.write(wire.encode_unsubscribe(inbox.sid))
+
+    def subscribe(self, subject: str, on_delivery: Callable[[wire.Delivery], None]) -> int:
+        """Subscribe, and have each message passed on whole; return what `unsubscribe` takes."""
+        self._numbers += 1
+        sid = self._numbers
+        self._subscribers[sid] = on_delivery
+        self._reader.whole.add(sid)
+        self.write(wire.encode_subscribe(subject, sid))
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """End a subscription. What is on its way is let go."""
+        if self._subscribers.pop(sid, None) is not None:
+            self.write(wire.encode_unsubscribe(sid))
 
     async def request(self, command: Callable[[str], bytes], timeout: float) -> wire.Answer:
         """Send the command for a reply subject, and return the answer. Raises ConnectError if there is none."""

@@ -1,4 +1,4 @@
-"""The NATS client protocol without I/O: the commands of a publisher, and a reader of what a server sends.
+"""The NATS client protocol without I/O: the commands of a client, and a reader of what a server sends.
 
 The names are those of NATS's "Client Protocol" document. Nothing here knows JetStream but one pattern: PubAcks come by
 the thousand, so a run of plain ones is read by one regular expression instead of line by line.
@@ -54,6 +54,16 @@ class Answer(NamedTuple):
     payload: bytes
 
 
+class Delivery(NamedTuple):
+    """A message to a subscription that wants it whole. reply, headers: empty where there are none."""
+
+    sid: int
+    subject: bytes
+    reply: bytes
+    headers: bytes
+    payload: bytes
+
+
 class Info(NamedTuple):
     """The server's greeting, or news about itself."""
 
@@ -74,13 +84,17 @@ class Pong(NamedTuple):
     """The answer to our PING."""
 
 
-Event = PubAcks | Answer | Info | ErrorLine | Ping | Pong
+Event = PubAcks | Answer | Delivery | Info | ErrorLine | Ping | Pong
 
 
 class Reader:
-    """Cuts what a server sends into events. It holds what is not yet complete."""
+    """Cuts what a server sends into events. It holds what is not yet complete.
+
+    whole: the subscriptions whose messages come as `Delivery`; those of all others are answers.
+    """
 
     def __init__(self) -> None:
+        self.whole: set[int] = set()
         self._rest = b""
 
     def read(self, data: bytes) -> Iterator[Event]:
@@ -103,13 +117,16 @@ class Reader:
                 line = data[position:end]
                 after = end + 2
                 if line[:4] == b"MSG " or line[:5] == b"HMSG ":
-                    sid, subject, header_size, size = _parse_message_line(line)
+                    sid, subject, reply, header_size, size = _parse_message_line(line)
                     if len(data) < after + size + 2:
                         return
                     headers = data[after : after + header_size]
                     payload = data[after + header_size : after + size]
                     position = after + size + 2
-                    yield Answer(sid, subject.rpartition(b".")[2], _status(headers), payload)
+                    if sid in self.whole:
+                        yield Delivery(sid, subject, reply, headers, payload)
+                    else:
+                        yield Answer(sid, subject.rpartition(b".")[2], status_of(headers), payload)
                 else:
                     position = after
                     event = _parse_line(line)
@@ -133,8 +150,8 @@ def _tokens(run: re.Match[bytes]) -> list[bytes] | None:
     return tokens if written + sum(map(int, sizes)) == end - start else None
 
 
-def _parse_message_line(line: bytes) -> tuple[int, bytes, int, int]:
-    """Return (sid, subject, bytes of headers, bytes in all) of MSG or HMSG; a reply subject is passed over."""
+def _parse_message_line(line: bytes) -> tuple[int, bytes, bytes, int, int]:
+    """Return (sid, subject, reply subject, bytes of headers, bytes in all) of MSG or HMSG."""
     verb, *words = line.split()
     sizes = 2 if verb == b"HMSG" else 1
     try:
@@ -145,7 +162,7 @@ def _parse_message_line(line: bytes) -> tuple[int, bytes, int, int]:
         raise ProtocolError(f"malformed message line: {line[:80]!r}") from None
     if not 0 <= header_size <= size <= _MAX_MESSAGE or len(words) not in (2 + sizes, 3 + sizes):
         raise ProtocolError(f"malformed message line: {line[:80]!r}")
-    return sid, words[0], header_size, size
+    return sid, words[0], words[2] if len(words) == 3 + sizes else b"", header_size, size
 
 
 def _parse_line(line: bytes) -> Event | None:
@@ -170,10 +187,17 @@ def _parse_line(line: bytes) -> Event | None:
     raise ProtocolError(f"unknown line {line[:80]!r}; is this a NATS server?")
 
 
-def _status(headers: bytes) -> int:
-    """Return the status of "NATS/1.0 503"."""
+def status_of(headers: bytes) -> int:
+    """Return the status of "NATS/1.0 503", 0 if there is none."""
     words = headers[:16].partition(b"\r")[0].split(None, 2)
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def read_headers(headers: bytes) -> tuple[tuple[str, str], ...]:
+    """Return the headers by name, in order. What is no header is passed over: anyone may have written it."""
+    lines = headers.decode(errors="replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines)
+    return tuple((name.strip(), value.strip()) for name, colon, value in pairs if colon)
 
 
 def encode_connect(fields: dict[str, Any]) -> bytes:
@@ -189,6 +213,11 @@ def encode_subscribe(subject: str, sid: int) -> bytes:
 def encode_unsubscribe(sid: int) -> bytes:
     """Return UNSUB."""
     return f"UNSUB {sid}\r\n".encode()
+
+
+def encode_replies(subjects: Iterable[str], payload: bytes) -> bytes:
+    """Return a PUB of the same payload, without headers, to each subject: how a consumer's messages are answered."""
+    return b"".join([f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n" for subject in subjects])
 
 
 def encode_request(subject: str, reply: str, payload: bytes) -> bytes:

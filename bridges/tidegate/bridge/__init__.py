@@ -5,6 +5,7 @@ from tidegate.bridge.convert import Converted, Converter
 from tidegate.bridge.dead_letter import DeadLetters, message_of, topic_of
 from tidegate.bridge.decode import Decoder, decoder_names, new_decoder
 from tidegate.bridge.device_time import Unit
+from tidegate.bridge.down_convert import DownConverter, DownPayload
 from tidegate.bridge.expression import Expression
 from tidegate.bridge.inflate import Compression, new_inflate
 from tidegate.bridge.normalise import Shape, Steps
@@ -19,6 +20,8 @@ __all__ = [
     "Converter",
     "DeadLetters",
     "Decoder",
+    "DownConverter",
+    "DownPayload",
     "Expression",
     "Overflow",
     "Schema",

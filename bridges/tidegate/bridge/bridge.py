@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from tidegate.bridge.convert import Converted, Converter
+from tidegate.bridge.convert import Converted
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Outcome, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Message, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
@@ -17,6 +18,14 @@ MAX_BATCHES = 1024
 
 NOTHING = Outcome()
 """What is to be said where there was nothing to bury."""
+
+
+class Conversion(Protocol):
+    """What a bridge makes of messages: `Converter` on the way up, `DownConverter` on the way down."""
+
+    def convert(self, messages: Sequence[Message]) -> Converted:
+        """Return what becomes of messages that came together: of all, or of the first where all are much work."""
+        ...
 
 
 class _Sent(NamedTuple):
@@ -49,7 +58,7 @@ class Bridge:
     batch, stores its dead letters and settles it.
     """
 
-    def __init__(self, name: str, source: Source, converter: Converter, sink: Sink, dead_letters: DeadLetters) -> None:
+    def __init__(self, name: str, source: Source, converter: Conversion, sink: Sink, dead_letters: DeadLetters) -> None:
         self.name = name
         self.counters = BridgeCounters()
         self._source = source

@@ -21,7 +21,8 @@ _NAME = re.compile(r"[a-z0-9]{1,64}").fullmatch
 _REQUIRED = ("id", "source", "type")
 _TEXTS = (*_REQUIRED, "subject", "time", "datacontenttype", "dataschema")
 _OUR_TEXTS = ("correlationid", "causationid", "traceparent", "tracestate")
-_NOT_THE_DEVICES = ("data", "data_base64", "recordedtime", "retained", "emptypayload", "timefallback")
+_DATA = ("data", "data_base64")
+_NOT_THE_DEVICES = (*_DATA, "recordedtime", "retained", "emptypayload", "timefallback")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII).fullmatch
 _MAX_ATTRIBUTE = 4096
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -31,17 +32,19 @@ class Incoming(NamedTuple):
     """An event as a device sent it.
 
     attributes: all but the data. is_json: the data is a JSON `value`. payload: the data's bytes, where the device sent
-    them on their own; neither for an event without data.
+    them on their own; neither for an event without data. document: it came as one JSON document.
     """
 
     attributes: dict[str, Attribute]
     value: Any
     payload: bytes | None
     is_json: bool
+    document: bool = False
 
 
-def read_event(message: Message, payload: bytes, *, is_json: bool) -> Incoming | None:
-    """Return the event that a message carries, or None if it carries none.
+def read_event(message: Message, payload: bytes, *, is_json: bool, whole: bool = False) -> Incoming | None:
+    """Return the event that a message carries, or None if it carries none. whole: with the attributes, too, that only
+    a gateway can know, and so no device may set.
 
     With MQTT 5 the publisher says so: by the content type (structured mode), or by user properties of the attributes'
     names (binary mode). Else only a JSON payload (`is_json`) that is a whole event is one.
@@ -52,13 +55,13 @@ def read_event(message: Message, payload: bytes, *, is_json: bool) -> Incoming |
     if properties is not None and says_event(properties):
         content_type = properties.content_type or ""
         if _is_structured(content_type):
-            return _structured(payload, content_type)
+            return _structured(payload, content_type, whole=whole)
         user = dict(reversed(properties.user))  # of several with one name the first counts
-        return _binary(user, content_type, payload)
+        return _binary(user, content_type, payload, whole=whole)
     if is_json and b'"specversion"' in payload:
         document = read_json(payload)
         if isinstance(document, dict) and _problem(document) is None:
-            return _from_document(document)
+            return _from_document(document, whole=whole)
     return None
 
 
@@ -79,7 +82,7 @@ def deduplication_key(bridge: str, source: str, event_id: str) -> str:
     return sha256(orjson.dumps((bridge, source, event_id))).hexdigest()
 
 
-def _structured(payload: bytes, content_type: str) -> Incoming:
+def _structured(payload: bytes, content_type: str, *, whole: bool) -> Incoming:
     if content_type.lower().partition(";")[0].strip() != f"{_STRUCTURED}+json":
         raise DeliveryError("event_invalid", f"an event in the format {content_type[:80]!r}; only JSON is read")
     document = read_json(payload)
@@ -87,34 +90,35 @@ def _structured(payload: bytes, content_type: str) -> Incoming:
         raise DeliveryError("event_invalid", "an event is a JSON object")
     if problem := _problem(document):
         raise DeliveryError("event_invalid", problem)
-    return _from_document(document)
+    return _from_document(document, whole=whole)
 
 
-def _from_document(document: dict[str, Any]) -> Incoming:
-    attributes = _attributes(document)
+def _from_document(document: dict[str, Any], *, whole: bool) -> Incoming:
+    attributes = _attributes(document, whole=whole)
     if "data_base64" in document:
-        return Incoming(attributes, None, b64decode(document["data_base64"]), is_json=False)
+        return Incoming(attributes, None, b64decode(document["data_base64"]), is_json=False, document=True)
     if "data" not in document:
-        return Incoming(attributes, None, None, is_json=False)
+        return Incoming(attributes, None, None, is_json=False, document=True)
     value = document["data"]
     if isinstance(value, str) and not _is_json_type(str(attributes.get("datacontenttype", "application/json"))):
-        return Incoming(attributes, None, value.encode(), is_json=False)
-    return Incoming(attributes, value, None, is_json=True)
+        return Incoming(attributes, None, value.encode(), is_json=False, document=True)
+    return Incoming(attributes, value, None, is_json=True, document=True)
 
 
-def _attributes(document: Mapping[str, Any]) -> dict[str, Attribute]:
-    """Return the attributes that are set, without those that only the gateway can know."""
-    found = {name: value for name, value in document.items() if name not in _NOT_THE_DEVICES and value is not None}
+def _attributes(document: Mapping[str, Any], *, whole: bool) -> dict[str, Attribute]:
+    """Return the attributes that are set; unless it is to be whole, without those that only the gateway can know."""
+    hidden = _DATA if whole else _NOT_THE_DEVICES
+    found = {name: value for name, value in document.items() if name not in hidden and value is not None}
     return {name: str(value) if name in _OUR_TEXTS else value for name, value in found.items()}
 
 
-def _binary(user: dict[str, str], content_type: str, payload: bytes) -> Incoming:
+def _binary(user: dict[str, str], content_type: str, payload: bytes, *, whole: bool) -> Incoming:
     attributes: dict[str, Attribute] = {name: value for name, value in user.items() if _NAME(name) and value}
     if content_type:
         attributes["datacontenttype"] = content_type
     if problem := _problem(attributes):
         raise DeliveryError("event_invalid", problem)
-    attributes = _attributes(attributes)
+    attributes = _attributes(attributes, whole=whole)
     if not payload:
         return Incoming(attributes, None, None, is_json=False)
     if _is_json_type(str(attributes.get("datacontenttype", ""))):

@@ -23,7 +23,7 @@ def load_cases(path: Path, config: Config) -> tuple[Case, ...]:
         raise ConfigError(error.problems, str(path)) from None
     context = {
         "base": path.parent,
-        "bridges": [bridge.name for bridge in config.bridges],
+        "bridges": [bridge.name for bridge in config.up_bridges],
         "protocol": config.mqtt.protocol,
     }
     try:

@@ -253,9 +253,10 @@ def _check(options: argparse.Namespace) -> int:
     print(f"{options.config}: ok")
     for bridge in config.bridges:
         mapping = bridge.mapping()
-        print(
-            f"  {bridge.name}: {mapping.topic_filter} (QoS {bridge.qos}) -> {mapping.subject_filter} ({bridge.deliver})"
-        )
+        ends = [f"{mapping.topic_filter} (QoS {bridge.qos})", f"{mapping.subject_filter} ({bridge.deliver})"]
+        if bridge.direction == "down":
+            ends.reverse()
+        print(f"  {bridge.name}: {' -> '.join(ends)}")
     if options.rate is not None:
         print(f"  spool: {_endurance(config, options.rate, options.size)}")
     for warning in warnings(config, options.config):

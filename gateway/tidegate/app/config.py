@@ -13,17 +13,21 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from tidegate.app.loop_guard import Hop, find_loop
 from tidegate.app.quantity import Duration, Size
 from tidegate.bridge import (
     Compression,
     Decoder,
+    DownPayload,
     Expression,
     Schema,
     Steps,
@@ -33,7 +37,7 @@ from tidegate.bridge import (
     new_decoder,
     new_inflate,
 )
-from tidegate.core import Envelope, Mapping, check_text, fill
+from tidegate.core import DownMapping, Envelope, Mapping, check_text, fill
 
 DAY = 86_400.0
 _MIB = 1024 * 1024
@@ -214,11 +218,19 @@ def _name_decoders(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"enum": decoder_names()}, {"type": "string"}, named]
 
 
+def _check_direction(direction: object) -> object:
+    if direction != "up":  # `down` never gets here: it is a section of its own
+        raise ValueError("should be 'up' (from MQTT to NATS) or 'down' (from NATS to MQTT)")
+    return direction
+
+
 class Bridge(_Section):
     """A path from a topic pattern to a subject."""
 
     name: Name = Field(description="In metrics, client ids, event sources and the subjects of dead letters.")
-    direction: Literal["up"] = Field("up", description="up: from MQTT to NATS.")
+    direction: Annotated[Literal["up"], BeforeValidator(_check_direction)] = Field(
+        "up", description="up: from MQTT to NATS."
+    )
     mqtt: str = Field(description="Topic pattern: {x} captures one level, {x...} the rest; + and # match only.")
     nats: str = Field(description="Subject template, with the captures as whole tokens.")
     qos: Annotated[Literal[0, 1, 2], BeforeValidator(_number)] = Field(
@@ -419,6 +431,56 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError(f"there is no time zone {name!r} on this machine; as Europe/Berlin, or UTC") from None
 
 
+class DownBridge(_Section):
+    """A path from a subject pattern to a topic: how commands and notices get to devices."""
+
+    name: Name = Field(description="In metrics, client ids, names of consumers and the subjects of dead letters.")
+    direction: Literal["down"] = Field(description="down: from NATS to MQTT.")
+    nats: str = Field(description="Subject pattern: {x} captures one token, {x...} the rest; * and > match only.")
+    mqtt: str = Field(description="Topic template, with the captures as whole levels.")
+    qos: Annotated[Literal[0, 1, 2], BeforeValidator(_number)] = Field(
+        1, description="0: a device can miss it. 1: it may come twice. 2: twice only after a lost connection."
+    )
+    retain: bool = Field(False, description="Whether the broker keeps the last message of a topic for who comes later.")
+    deliver: Literal["jetstream", "core"] = Field(
+        "jetstream", description="jetstream: from a stream, until the broker has it. core: what is published just then."
+    )
+    payload: DownPayload = Field(
+        "data", description="data: an event's data, its attributes as user properties. event: the whole event, as JSON."
+    )
+
+    @field_validator("nats")
+    @classmethod
+    def _check_pattern(cls, pattern: str) -> str:
+        DownMapping(pattern, "any")
+        return pattern
+
+    @field_validator("mqtt")
+    @classmethod
+    def _check_template(cls, template: str, info: ValidationInfo) -> str:
+        if "nats" in info.data:
+            DownMapping(info.data["nats"], template)
+        return template
+
+    def mapping(self) -> DownMapping:
+        """Return the subject to topic mapping. Raises ValueError."""
+        return DownMapping(self.nats, self.mqtt)
+
+
+_UP, _DOWN = "(direction: up)", "(direction: down)"
+
+
+def _direction(bridge: object) -> str:
+    direction = bridge.get("direction") if isinstance(bridge, dict) else getattr(bridge, "direction", None)
+    return _DOWN if direction == "down" else _UP
+
+
+AnyBridge = Annotated[
+    Annotated[Bridge, Tag(_UP)] | Annotated[DownBridge, Tag(_DOWN)],
+    Discriminator(_direction),
+]
+
+
 class DeadLetters(_Section):
     """Where messages go that can't be delivered. The stream is created if it is missing."""
 
@@ -491,7 +553,7 @@ class Config(_Section):
         (), description="Created if they are missing, verified if they are there."
     )
     bridges: Annotated[
-        tuple[Bridge, ...],
+        tuple[AnyBridge, ...],
         Field(min_length=1, description="What comes from where and goes where."),
         AfterValidator(_check_unique),
     ]
@@ -499,6 +561,41 @@ class Config(_Section):
     spool: Spool = Spool()
     http: Http | None = Field(Http(), description="null: no endpoint.")
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _refuse_loops(self) -> Self:
+        hops = [
+            *(
+                Hop.up(one.name, one.mapping().topic_filter, one.mapping().subject_filter, self._dead(one))
+                for one in self.up_bridges
+            ),
+            *(
+                Hop.down(one.name, one.mapping().subject_filter, one.mapping().topic_filter, self._dead(one))
+                for one in self.down_bridges
+            ),
+        ]
+        if loop := find_loop(hops):
+            raise ValueError(
+                f"messages would go round for ever: {loop}; let their subjects or topics exclude each other"
+            )
+        return self
+
+    def _dead(self, bridge: AnyBridge) -> str:
+        return self.dead_letters.subject_for(bridge.name)
+
+    @property
+    def up_bridges(self) -> tuple[Bridge, ...]:
+        """The bridges from MQTT to NATS."""
+        return tuple(bridge for bridge in self.bridges if isinstance(bridge, Bridge))
+
+    @property
+    def down_bridges(self) -> tuple[DownBridge, ...]:
+        """The bridges from NATS to MQTT."""
+        return tuple(bridge for bridge in self.bridges if isinstance(bridge, DownBridge))
+
+    def consumer(self, bridge: str) -> str:
+        """Return the name of a bridge's durable consumer."""
+        return f"tidegate-{self.gateway}-{bridge}"
 
     def client_id(self, bridge: str) -> str:
         """Return the MQTT client id of a bridge."""

@@ -10,7 +10,7 @@ from base64 import b64decode
 from binascii import hexlify
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -21,7 +21,7 @@ from tidegate.app.options import nats_options
 from tidegate.app.running import new_converter
 from tidegate.app.terminal import columns, json_line, printable, take_any_character
 from tidegate.bridge import message_of, topic_of
-from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Encoded, TidegateError, format_time
+from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Encoded, Message, TidegateError, format_time, header_lines
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream
 
 UNREADABLE = "unreadable"
@@ -154,11 +154,12 @@ class DeadLetterError(TidegateError):
 
 
 class _Replayer:
-    """Makes events of dead letters, with the converters that the configured bridges have."""
+    """Makes events of dead letters, with the converters that the configured bridges have; what was to go down is
+    published again as it was."""
 
     def __init__(self, config: Config) -> None:
         self._bridges = {bridge.name: bridge for bridge in config.bridges}
-        self._converters = {bridge.name: new_converter(config, bridge) for bridge in config.bridges}
+        self._converters = {bridge.name: new_converter(config, bridge) for bridge in config.up_bridges}
 
     async def replay(self, stream: DeadLetterStream, stored: Stored) -> None:
         """Return once the message is durable again. Raises DeliveryError."""
@@ -181,10 +182,27 @@ class _Replayer:
             message = message_of(document)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DeliveryError(UNREADABLE, "it is not a whole dead letter") from None
+        if name not in self._converters:
+            return [_as_published(message)]
         converted = self._converters[name].convert([message])
         for one in converted.rejected:
             raise one.error
         return converted.events
+
+
+def _as_published(message: Message) -> Encoded:
+    """Return what a down bridge took, for its subject again. NATS's own headers are not repeated: a stream knows the
+    old id, and others are instructions. Headers that are not printable ASCII are left out."""
+    lines = [header_lines({"Nats-Msg-Id": message.id})]
+    for name, value in message.properties.user if message.properties else ():
+        if not name.lower().startswith("nats-"):
+            with suppress(ValueError):
+                lines.append(header_lines({name: value}))
+    try:
+        subject = message.topic.decode()
+    except UnicodeDecodeError:
+        raise DeliveryError("refused", "its subject is not UTF-8") from None
+    return Encoded(message.id, subject, "".join(lines), message.payload, message)
 
 
 def _stream(config: Config) -> AbstractAsyncContextManager[DeadLetterStream]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -125,6 +125,8 @@ def place(at: Place, document: Any) -> str:
     line: int | None = None
     node = document
     for part in at:
+        if _is_variant(part):
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
         try:
             found = part if isinstance(part, int) else next(key for key in node if str(key) == part)
@@ -152,18 +154,36 @@ def _sentence(kind: str, message: str, at: Place, model: Any) -> str:
 
 
 def _suggestion(at: Place, model: Any) -> str:
+    variant, others = "", dict[str, Any]()
     for part in at[:-1]:
-        if isinstance(part, str):
+        if _is_variant(part):
+            variant, others = str(part), model
+            model = others.pop(variant, None)
+        elif isinstance(part, str):
             model = _section(model, part)
-    known = [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+    known = _keys(model)
+    for tag, other in others.items():
+        if at[-1] in _keys(other) and at[-1] not in known:
+            return f" with {variant.strip('()')}; it is an option of {tag.strip('()')}"
     close = get_close_matches(str(at[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}" if known else ""
 
 
+def _keys(model: Any) -> list[str]:
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+def _is_variant(part: str | int) -> bool:
+    """Whether a part of a place says which of several models was meant, which no file does."""
+    return isinstance(part, str) and part.startswith("(")
+
+
 def _section(model: Any, field: str) -> Any:
-    """Return the model behind a field: itself, or what a tuple or an optional holds."""
+    """Return the model behind a field: itself, or what a tuple or an optional holds; or models by their tags."""
     annotation = model.model_fields[field].annotation if field in getattr(model, "model_fields", {}) else None
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if hasattr(candidate, "model_fields"):
             return candidate
+        if hasattr(candidate, "__metadata__"):
+            return {one.__metadata__[0].tag: one.__origin__ for one in get_args(get_args(candidate)[0])}
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core.core_schema import WithDefaultSchema
+from pydantic_core.core_schema import TaggedUnionSchema, WithDefaultSchema
 
 from tidegate.app.config import Config
 from tidegate.app.quantity import parse_duration, parse_size, written_duration, written_size
@@ -21,7 +21,13 @@ def file_schema() -> dict[str, Any]:
 
 
 class _AsWritten(GenerateJsonSchema):
-    """Shows defaults as a file has them: `30s` and not 30.0; and none for a section, whose keys have their own."""
+    """Shows defaults as a file has them: `30s` and not 30.0; and none for a section, whose keys have their own. A
+    bridge's direction says which keys it has, so that an editor tells of the wrong key, and not of the wrong bridge."""
+
+    def tagged_union_schema(self, schema: TaggedUnionSchema) -> JsonSchemaValue:
+        up, down = map(self.generate_inner, schema["choices"].values())
+        is_down = {"properties": {"direction": {"const": "down"}}, "required": ["direction"]}
+        return {"if": is_down, "then": down, "else": up}
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
         found = super().default_schema(schema)

@@ -7,10 +7,11 @@ import logging
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
 
-from tidegate.app.config import Bridge, Config
+from tidegate.app.config import AnyBridge, Config, DownBridge
 from tidegate.app.http import HttpServer, Page
 from tidegate.app.options import nats_options, spool_options, stream_specs
 from tidegate.app.running import RunningBridge, ensure_streams, log_guarantees, running_bridge
+from tidegate.app.running_down import RunningDownBridge, running_down_bridge
 from tidegate.nats import Connection, StreamError
 from tidegate.spool import Spool
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 class _Part(NamedTuple):
     """A running bridge, how to stop it, and the part of the configuration it was made from."""
 
-    running: RunningBridge
+    running: RunningBridge | RunningDownBridge
     stack: AsyncExitStack
     made_from: tuple[Any, ...]
 
@@ -59,7 +60,7 @@ class Gateway:
             self.failed.cancel()
 
     @property
-    def bridges(self) -> dict[str, RunningBridge]:
+    def bridges(self) -> dict[str, RunningBridge | RunningDownBridge]:
         """The running bridges by name."""
         return {name: part.running for name, part in self._parts.items()}
 
@@ -78,7 +79,7 @@ class Gateway:
             return self.connection.last_error or "not yet connected"
         if self.streams_problem is not None:
             return f"streams: {self.streams_problem}"
-        return next((f"{name}: {why}" for name, bridge in self.bridges.items() if (why := bridge.sink.blocked)), None)
+        return next((f"{name}: {why}" for name, bridge in self.bridges.items() if (why := bridge.blocked)), None)
 
     async def apply(self, config: Config | None) -> None:
         """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
@@ -121,9 +122,13 @@ class Gateway:
         for name, count in spool.orphans().items():
             log.warning("spool: %d messages wait for a bridge %r, which is not configured", count, name)
 
-    async def _start(self, config: Config, bridge: Bridge, connection: Connection, spool: Spool) -> None:
+    async def _start(self, config: Config, bridge: AnyBridge, connection: Connection, spool: Spool) -> None:
         stack = AsyncExitStack()
-        running = await stack.enter_async_context(running_bridge(config, bridge, connection, spool, self._on_end))
+        running: RunningBridge | RunningDownBridge
+        if isinstance(bridge, DownBridge):
+            running = await stack.enter_async_context(running_down_bridge(config, bridge, connection, self._on_end))
+        else:
+            running = await stack.enter_async_context(running_bridge(config, bridge, connection, spool, self._on_end))
         self._parts[bridge.name] = _Part(running, stack, _made_from(config, bridge))
 
     async def _verify_streams(self, connection: Connection, config: Config) -> None:
@@ -155,6 +160,6 @@ def _shared_part(config: Config) -> tuple[Any, ...]:
     return config.gateway, config.nats, config.state_dir, config.spool
 
 
-def _made_from(config: Config, bridge: Bridge) -> tuple[Any, ...]:
+def _made_from(config: Config, bridge: AnyBridge) -> tuple[Any, ...]:
     """Return everything that a running bridge depends on."""
     return bridge, config.mqtt, config.dead_letters.subject_for(bridge.name), config.shutdown_timeout, config.gateway

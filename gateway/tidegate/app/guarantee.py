@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import NamedTuple
 
-from tidegate.app.config import Bridge, Config
+from tidegate.app.config import Bridge, Config, DownBridge
 from tidegate.nats import StreamSpec
 
 
@@ -32,6 +32,24 @@ def guarantee(config: Config, bridge: Bridge, stream: StreamSpec | None) -> Guar
     window = f"and stored once within its duplicate window of {stream.duplicate_window:g} s"
     return Guarantee(
         f"{once} into {stream.name}, {window}: PUBACK only after the stream's PubAck or an fsync here", weaknesses
+    )
+
+
+def down_guarantee(bridge: DownBridge, stream: StreamSpec | None) -> Guarantee:
+    """Return what holds for a down bridge. `stream` is the one that stores its subjects, as the server has it."""
+    weaknesses = []
+    if bridge.qos == 0:
+        weaknesses.append("qos 0: the broker keeps nothing for a device that is away; use qos: 1")
+    if bridge.deliver == "core":
+        weaknesses.append("deliver core: what is published while the gateway is away is lost; use deliver: jetstream")
+        return Guarantee("at most once to the broker", weaknesses)
+    if stream is None:
+        subjects = bridge.mapping().subject_filter
+        return Guarantee("nothing is delivered", [f"no stream stores {subjects}; add one to streams"])
+    weaknesses += losses(stream)
+    return Guarantee(
+        f"at least once from {stream.name} to the broker, in order; a device knows a copy by the user property id",
+        weaknesses,
     )
 
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from tidegate.app.gateway import Gateway
 from tidegate.app.running import RunningBridge
+from tidegate.app.running_down import RunningDownBridge
 from tidegate.core import Histogram
 
 
@@ -29,7 +30,9 @@ class GatewayCollector(Collector):
         yield from _spool(self._gateway)
         yield from _sparkplug(bridges)
         duration = HistogramMetricFamily(
-            "tidegate_delivery_duration_seconds", "From receipt to PubAck.", labels=["bridge"]
+            "tidegate_delivery_duration_seconds",
+            "From receipt to PubAck, or to PUBACK on the way down.",
+            labels=["bridge"],
         )
         for name, running in bridges.items():
             histograms = running.histograms()
@@ -53,7 +56,7 @@ def new_registry(gateway: Gateway) -> CollectorRegistry:
     return registry
 
 
-def _bridge_counters(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
+def _bridge_counters(bridges: dict[str, RunningBridge | RunningDownBridge]) -> Iterator[Metric]:
     """Law 6: received = delivered + dead-lettered + filtered + dropped + in flight + spooled."""
     plain = {
         "messages_received": ("Messages taken from the source, redeliveries included.", "received"),
@@ -82,7 +85,7 @@ def _bridge_counters(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
             dropped.add_metric([bridge, reason], count)
         in_flight.add_metric([bridge], counters.in_flight)
         spooled.add_metric([bridge], counters.spooled)
-        duplicates.add_metric([bridge], running.session.duplicates + running.sink.duplicates)
+        duplicates.add_metric([bridge], running.duplicates)
     yield from (dead, dropped, in_flight, spooled, duplicates)
 
 
@@ -126,7 +129,7 @@ def _spool(gateway: Gateway) -> Iterator[Metric]:
     yield from (size, oldest, damaged)
 
 
-def _sparkplug(bridges: dict[str, RunningBridge]) -> Iterator[Metric]:
+def _sparkplug(bridges: dict[str, RunningBridge | RunningDownBridge]) -> Iterator[Metric]:
     """Of bridges that decode Sparkplug B."""
     gaps = CounterMetricFamily(
         "tidegate_sparkplug_sequence_gaps", "Messages that did not follow the one before.", labels=["bridge"]

@@ -12,13 +12,44 @@ from pydantic import SecretStr
 
 from tidegate.app import config as c
 from tidegate.app.tls import client_context
-from tidegate.mqtt import CODECS, SessionOptions
-from tidegate.nats import Login, NatsOptions, StreamSpec
+from tidegate.mqtt import CODECS, BrokerOptions, PublisherOptions, SessionOptions
+from tidegate.nats import ConsumerSpec, Login, NatsOptions, StreamSpec
 from tidegate.spool import SpoolOptions
 
 
 def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
     """Return the MQTT session of a bridge."""
+    mqtt = config.mqtt
+    return SessionOptions(
+        **vars(broker_options(config, bridge.name)),
+        topic_filter=bridge.mapping().topic_filter,
+        qos=bridge.qos,
+        max_payload=mqtt.max_payload,
+        state_file=config.state_dir / f"packets-{bridge.name}",
+    )
+
+
+def publisher_options(config: c.Config, bridge: c.DownBridge) -> PublisherOptions:
+    """Return how a down bridge publishes."""
+    return PublisherOptions(
+        **{**vars(broker_options(config, bridge.name)), "session_expiry": 0},
+        qos=bridge.qos,
+        retain=bridge.retain,
+        window=config.mqtt.receive_maximum,
+    )
+
+
+def consumer_spec(config: c.Config, bridge: c.DownBridge) -> ConsumerSpec:
+    """Return the durable consumer of a down bridge."""
+    return ConsumerSpec(
+        name=config.consumer(bridge.name),
+        subject_filter=bridge.mapping().subject_filter,
+        window=config.mqtt.receive_maximum,
+    )
+
+
+def broker_options(config: c.Config, bridge: str) -> BrokerOptions:
+    """Return how a bridge connects to the broker."""
     mqtt = config.mqtt
     url = urlsplit(mqtt.url)
     assert url.hostname is not None
@@ -29,21 +60,17 @@ def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
         def tls() -> SSLContext:
             return client_context(mqtt.tls)
 
-    return SessionOptions(
+    return BrokerOptions(
         host=url.hostname,
         port=url.port,
         codec=CODECS[mqtt.protocol],
-        client_id=config.client_id(bridge.name),
-        topic_filter=bridge.mapping().topic_filter,
-        qos=bridge.qos,
+        client_id=config.client_id(bridge),
         tls=tls,
         username=mqtt.username,
         password=_secret(mqtt.password_file, mqtt.password),
         session_expiry=int(mqtt.session_expiry),
         receive_maximum=mqtt.receive_maximum,
-        max_payload=mqtt.max_payload,
         keep_alive=int(mqtt.keep_alive),
-        state_file=config.state_dir / f"packets-{bridge.name}",
     )
 
 

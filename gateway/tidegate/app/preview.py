@@ -44,7 +44,7 @@ class Preview:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._commands: list[str] = []
-        self._converters = {bridge.name: self._converter(bridge) for bridge in config.bridges}
+        self._converters = {bridge.name: self._converter(bridge) for bridge in config.up_bridges}
 
     def of(self, message: Message, bridge: str | None = None) -> list[Made]:
         """Return what becomes of a message at each bridge that takes its topic, in the order of the configuration, or

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 from tidegate.app import config as c
-from tidegate.app.guarantee import guarantee
+from tidegate.app.guarantee import down_guarantee, guarantee
 from tidegate.app.options import session_options
 from tidegate.bridge import Bridge, Converter, DeadLetters, Overflow, Shape, SparkplugHost
 from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError
@@ -79,6 +79,16 @@ class RunningBridge:
             return f"spool: {problem}" if (problem := self.spooling.queue.problem) else None
         blocked = self.sink.blocked or self._dead_sink.blocked
         return f"nats: {blocked}" if blocked else None
+
+    @property
+    def blocked(self) -> str | None:
+        """Return why NATS does not take messages now, or None."""
+        return self.sink.blocked
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that came again."""
+        return self.session.duplicates + self.sink.duplicates
 
     @property
     def totals(self) -> Totals:
@@ -170,7 +180,7 @@ async def running_bridge(
         try:
             yield running
         finally:
-            await _drain(ways, tasks, publisher, config.shutdown_timeout)
+            await stop_ways(ways, tasks, publisher, config.shutdown_timeout)
 
 
 class StateError(TidegateError):
@@ -205,7 +215,7 @@ def _dead_letters(config: c.Config, bridge: c.Bridge, sink: Sink, converter: Con
     return DeadLetters(sink, bridge.name, config.source(bridge.name), subject, converter.correlation_of)
 
 
-async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publisher, timeout: float) -> None:
+async def stop_ways(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publisher, timeout: float) -> None:
     """Stop the ways of one bridge. What the spool holds stays there, so while NATS is away it is not waited for."""
     for way in ways:
         way.stop()
@@ -217,7 +227,7 @@ async def _drain(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: Publ
                 await asyncio.wait([*tasks[1:], changed], return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
     if left := ways[0].counters.in_flight:
-        log.warning("%s: stopped with %d messages not settled; the broker sends them again", ways[0].name, left)
+        log.warning("%s: stopped with %d messages not settled; they come again", ways[0].name, left)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -231,7 +241,10 @@ async def log_guarantees(connection: Connection, config: c.Config) -> None:
             stream = await find_stream(link, bridge.mapping().subject_filter)
         except (ApiError, ConnectError):
             return  # said again at the next start; nothing depends on it
-        promise, weaknesses = guarantee(config, bridge, stream)
+        if isinstance(bridge, c.DownBridge):
+            promise, weaknesses = down_guarantee(bridge, stream)
+        else:
+            promise, weaknesses = guarantee(config, bridge, stream)
         log.info("%s: guarantee: %s", bridge.name, promise)
         for weakness in weaknesses:
             log.info("%s: weaker: %s", bridge.name, weakness)

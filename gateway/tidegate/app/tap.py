@@ -17,7 +17,7 @@ from typing import Any
 
 from tidegate.app.config import Config
 from tidegate.app.log import configure_logging
-from tidegate.app.options import session_options
+from tidegate.app.options import broker_options
 from tidegate.app.preview import Event, Made, Preview
 from tidegate.app.terminal import json_line, printable, take_any_character
 from tidegate.core import Message, TidegateError, check_filter, format_time
@@ -75,14 +75,10 @@ async def tap(config: Config, options: Namespace) -> int:
 
 def _session_options(config: Config, topic_filter: str) -> SessionOptions:
     """Return a session of its own, which the broker forgets with the connection: no gateway's is touched."""
-    return replace(
-        session_options(config, config.bridges[0]),
-        client_id=f"{config.client_id('tap')}-{secrets.token_hex(4)}",
-        topic_filter=topic_filter,
-        qos=0,
-        session_expiry=0,
-        state_file=None,
+    ours = replace(
+        broker_options(config, "tap"), client_id=f"{config.client_id('tap')}-{secrets.token_hex(4)}", session_expiry=0
     )
+    return SessionOptions(**vars(ours), topic_filter=topic_filter, qos=0, max_payload=config.mqtt.max_payload)
 
 
 class _Tap:

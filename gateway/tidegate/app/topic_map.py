@@ -28,7 +28,7 @@ class Way(NamedTuple):
 
 def bridges_for(config: Config, topic: str) -> list[Bridge]:
     """Return the bridges whose subscription takes a topic, in the order of the configuration."""
-    return [bridge for bridge in config.bridges if matches(unshared(bridge.mapping().topic_filter), topic)]
+    return [bridge for bridge in config.up_bridges if matches(unshared(bridge.mapping().topic_filter), topic)]
 
 
 def ways(config: Config, topic: str) -> list[Way]:

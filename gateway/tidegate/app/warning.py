@@ -31,7 +31,7 @@ def warnings(config: Config, path: Path) -> Iterator[str]:
     yield from _streams_that_overlap(config)
     yield from _streams_that_lose(config)
     yield from _sessions_left_behind(config, path)
-    for bridge in config.bridges:
+    for bridge in config.up_bridges:
         yield from _options_without_effect(bridge)
         yield from _texts_in_wrong_quotes(bridge)
         if bridge.decoder_name == "sparkplug_b":  # whose data say which group, node and device they are of
@@ -43,7 +43,7 @@ def warnings(config: Config, path: Path) -> Iterator[str]:
 def _bridges_that_overlap(config: Config) -> Iterator[str]:
     """One sentence for a bridge that overlaps with many."""
     pairs = []
-    for one, other in combinations(config.bridges, 2):
+    for one, other in combinations(config.up_bridges, 2):
         filters = one.mapping().topic_filter, other.mapping().topic_filter
         if filters[0] == filters[1] and filters[0].startswith("$share/"):
             yield (
@@ -65,7 +65,7 @@ def _bridges_that_overlap(config: Config) -> Iterator[str]:
 
 def _subjects_without_stream(config: Config) -> Iterator[str]:
     stored = [subject for stream in config.streams for subject in stream.subjects]
-    for bridge in config.bridges:
+    for bridge in config.up_bridges:
         if bridge.deliver == "core":
             continue
         mapping = bridge.mapping()
@@ -85,10 +85,10 @@ def _subjects_without_stream(config: Config) -> Iterator[str]:
             )
     dead = config.dead_letters
     if any(stream.name == dead.stream for stream in config.streams):
-        for bridge in config.bridges:
-            if not is_covered(subject := dead.subject_for(bridge.name), stored):
+        for name in [bridge.name for bridge in config.bridges]:
+            if not is_covered(subject := dead.subject_for(name), stored):
                 yield (
-                    f"bridge {bridge.name}: no stream in this file stores its dead letters, {subject}, and so they "
+                    f"bridge {name}: no stream in this file stores its dead letters, {subject}, and so they "
                     f"wait and fill the spool; add {dead.subject_for('*')} to the subjects of {dead.stream}"
                 )
 
@@ -116,7 +116,7 @@ def _streams_that_lose(config: Config) -> Iterator[str]:
 
 
 def _sessions_left_behind(config: Config, path: Path) -> Iterator[str]:
-    if not config.mqtt.session_expiry or not any(bridge.qos for bridge in config.bridges):
+    if not config.mqtt.session_expiry or not any(bridge.qos for bridge in config.up_bridges):
         return
     place = ("gateway",) if config.mqtt.client_id is None else ("mqtt", "client_id")
     for name in variables(path, *place):

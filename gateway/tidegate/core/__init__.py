@@ -3,6 +3,7 @@
 from tidegate.core.backoff import Backoff
 from tidegate.core.batch import Batch
 from tidegate.core.counter import BridgeCounters, Histogram
+from tidegate.core.down_mapping import DownMapping
 from tidegate.core.encode import (
     BYTES,
     Content,
@@ -28,7 +29,7 @@ from tidegate.core.port import Outcome, Refused, Sink, Source
 from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.subject_filter import is_covered, overlap
 from tidegate.core.template import Captures, Mapping, check_text, fill, fnv1a_32
-from tidegate.core.topic import check_filter, common_topic, decode_topic, matches, unshared
+from tidegate.core.topic import check_filter, common_topic, decode_topic, matches, unfit_character, unshared
 
 __all__ = [
     "Message",
@@ -45,6 +46,7 @@ __all__ = [
     "Outcome",
     "Captures",
     "Mapping",
+    "DownMapping",
     "check_text",
     "fill",
     "fnv1a_32",
@@ -74,6 +76,7 @@ __all__ = [
     "common_topic",
     "decode_topic",
     "matches",
+    "unfit_character",
     "unshared",
     "is_covered",
     "overlap",

@@ -12,9 +12,9 @@ from tidegate.core.subject import check_subject, level_to_token, token_to_level
 from tidegate.core.topic import check_filter, decode_topic
 
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
-_TOKEN_END = re.compile(r"\.(?![^{}]*\})")  # the dots of '{x...}' end no token
+TOKEN_END = re.compile(r"\.(?![^{}]*\})")  # the dots of '{x...}' end no token
 _PARTITION = re.compile(r"\{partition\(\s*([0-9]{1,9})\s*,([^(){}]*)\)\}")
-_LITERAL_TOKEN = re.compile(r"[^\x00-\x20\x7f*>{}]+")
+LITERAL_TOKEN = re.compile(r"[^\x00-\x20\x7f*>{}]+")
 
 Captures = dict[str, list[str]]
 """The levels that each name of a pattern captured."""
@@ -36,8 +36,8 @@ class Mapping:
         self.pattern = pattern
         self.template = template
         share, topic_pattern = _split_share(pattern)
-        self._levels = [_parse_part(level, "level") for level in topic_pattern.split("/")]
-        self._tokens = [_parse_token(token) for token in _TOKEN_END.split(template)]
+        self._levels = [parse_part(level, "level") for level in topic_pattern.split("/")]
+        self._tokens = [_parse_token(token) for token in TOKEN_END.split(template)]
         topic_filter = "/".join(_filter_level(level) for level in self._levels)
         _check_pattern(self._levels, topic_filter)
         self.topic_filter = share + topic_filter
@@ -177,13 +177,13 @@ def check_text(text: str, names: list[str]) -> None:
     """Raise ValueError if `fill` could not replace every brace of a text."""
     for match in _CAPTURE.finditer(text):
         if match[1] not in names:
-            raise ValueError(f"{{{match[1]}}} is not captured by the topic pattern (captured: {_known(names)})")
+            raise ValueError(f"{{{match[1]}}} is not captured by the topic pattern (captured: {known_names(names)})")
     rest = _CAPTURE.sub("", text)
     if set("{}") & set(rest):
         raise ValueError(f"a capture is '{{name}}'; a brace has no other meaning in {text!r}")
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A level or a token: a literal, a capture (of the rest, or of one level), or a partition."""
 
     literal: str
@@ -202,36 +202,37 @@ def _split_share(pattern: str) -> tuple[str, str]:
     return f"$share/{group}/", rest
 
 
-def _parse_part(text: str, kind: str) -> _Part:
+def parse_part(text: str, kind: str) -> Part:
+    """Return a level of a pattern or a token of a template (`kind` says which). Raises ValueError."""
     if found := _CAPTURE.fullmatch(text):
-        return _Part("", found[1], bool(found[2]))
+        return Part("", found[1], bool(found[2]))
     if text.startswith("{") and "(" in text:
         raise ValueError(f"the only function of a template is '{{partition(8, device)}}', not {text!r}")
     if "{" in text or "}" in text:
         raise ValueError(f"a capture is a whole {kind}: '{{name}}' or '{{name...}}', not {text!r}")
-    return _Part(text)
+    return Part(text)
 
 
-def _parse_token(text: str) -> _Part:
+def _parse_token(text: str) -> Part:
     if found := _PARTITION.fullmatch(text):
         names = tuple(name.strip() for name in found[2].split(","))
         if not int(found[1]):
             raise ValueError("a partition's number of parts is 1 or more: '{partition(8, device)}'")
-        return _Part("", partition=Partition(int(found[1]), names))
+        return Part("", partition=Partition(int(found[1]), names))
     if text.startswith("{partition("):
         raise ValueError(f"a partition is a whole token: '{{partition(8, device)}}', not {text!r}")
-    return _parse_part(text, "token")
+    return parse_part(text, "token")
 
 
-def _filter_level(level: _Part) -> str:
+def _filter_level(level: Part) -> str:
     return ("#" if level.rest else "+") if level.name else level.literal
 
 
-def _filter_token(token: _Part) -> str:
+def _filter_token(token: Part) -> str:
     return (">" if token.rest else "*") if token.name or token.partition else token.literal
 
 
-def _check_pattern(levels: list[_Part], topic_filter: str) -> None:
+def _check_pattern(levels: list[Part], topic_filter: str) -> None:
     if problem := check_filter(topic_filter):
         raise ValueError(problem)
     names = [level.name for level in levels if level.name]
@@ -239,7 +240,7 @@ def _check_pattern(levels: list[_Part], topic_filter: str) -> None:
         raise ValueError(f"{{{repeated.pop()}}} is captured twice")
 
 
-def _check_template(tokens: list[_Part], levels: list[_Part]) -> None:
+def _check_template(tokens: list[Part], levels: list[Part]) -> None:
     captured = {level.name: level.rest for level in levels if level.name}
     first = tokens[0].literal
     if not first:
@@ -247,11 +248,11 @@ def _check_template(tokens: list[_Part], levels: list[_Part]) -> None:
     if first.startswith("$") or first == "_INBOX":
         raise ValueError(f"subjects under {first!r} are NATS's own")
     for literal, name, rest, partition in tokens:
-        if not name and not partition and not _LITERAL_TOKEN.fullmatch(literal):
+        if not name and not partition and not LITERAL_TOKEN.fullmatch(literal):
             raise ValueError(f"{literal!r} can't be a token of a subject: no white space, wildcard or empty token")
         for used in partition.names if partition else [name] if name else []:
             if used not in captured:
-                raise ValueError(f"{{{used}}} is not captured by the topic pattern (captured: {_known(captured)})")
+                raise ValueError(f"{{{used}}} is not captured by the topic pattern (captured: {known_names(captured)})")
         if name and rest != captured[name]:
             form = f"{{{name}...}}" if captured[name] else f"{{{name}}}"
             raise ValueError(f"the topic pattern captures {form}, so the template must say {form} too")
@@ -259,5 +260,6 @@ def _check_template(tokens: list[_Part], levels: list[_Part]) -> None:
         raise ValueError("a template can use a '...' capture once")
 
 
-def _known(names: Iterable[str]) -> str:
+def known_names(names: Iterable[str]) -> str:
+    """Return captures as a sentence lists them."""
     return ", ".join(f"{{{name}}}" for name in names) or "none"

@@ -8,6 +8,7 @@ from tidegate.core.error import DeliveryError
 
 MAX_TOPIC_BYTES = 65_535
 _FORBIDDEN = re.compile("[\x00+#]")
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def decode_topic(raw: bytes) -> str:
@@ -25,6 +26,13 @@ def decode_topic(raw: bytes) -> str:
     if found := _FORBIDDEN.search(topic):
         raise DeliveryError("topic_invalid", f"the topic has {found[0]!r} at character {found.start()}")
     return topic
+
+
+def unfit_character(text: str) -> str | None:
+    """Return a character that no text sent over MQTT should have, as a receiver may close the connection over it
+    (MQTT 5 §1.5.4): controls, halves of surrogate pairs, non-characters; or None."""
+    found = _UNFIT.search(text)
+    return found[0] if found else None
 
 
 def check_filter(topic_filter: str) -> str | None:

@@ -36,7 +36,7 @@ def asyncapi(config: c.Config) -> _Object:
     channels: _Object = {}
     operations: _Object = {}
     schemas: _Object = {**shared_schemas(), "UserProperties": user_properties()}
-    for bridge in config.bridges:
+    for bridge in config.up_bridges:
         name, known = bridge.name, known_data(config, bridge)
         channels[f"{name}.mqtt"] = _mqtt_channel(config, bridge, known)
         channels[f"{name}.nats"] = _nats_channel(config, bridge, known)

@@ -63,7 +63,7 @@ def known_data(config: c.Config, bridge: c.Bridge) -> Known:
 
 def _schema_name(config: c.Config, file: Path) -> str:
     """Return the name of a schema's component: `data.reading`, and `data.reading.2` for another file of that name."""
-    files = list(dict.fromkeys(bridge.schema_file for bridge in config.bridges if bridge.schema_file is not None))
+    files = list(dict.fromkeys(bridge.schema_file for bridge in config.up_bridges if bridge.schema_file is not None))
     names = [re.sub("[^A-Za-z0-9_-]", "_", one.stem) for one in files]
     number = files.index(file)
     before = names[:number].count(names[number])

@@ -32,7 +32,7 @@ def _mqtt_server(config: c.Config) -> _Object:
     mqtt = config.mqtt
     url = urlsplit(mqtt.url)
     expiry = int(mqtt.session_expiry)
-    ids = [config.client_id(bridge.name) for bridge in config.bridges]
+    ids = [config.client_id(bridge.name) for bridge in config.up_bridges]
     binding: _Object = {"cleanSession": expiry == 0, "keepAlive": int(mqtt.keep_alive), "bindingVersion": MQTT_BINDING}
     if len(ids) == 1:  # the binding has room for one
         binding["clientId"] = ids[0]
