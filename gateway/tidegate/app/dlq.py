@@ -10,22 +10,17 @@ from base64 import b64decode
 from binascii import hexlify
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Self
-
-import orjson
 
 from tidegate.app.config import Config
 from tidegate.app.log import configure_logging
 from tidegate.app.options import nats_options
-from tidegate.app.running import new_converter
+from tidegate.app.replay import UNREADABLE, Replayer, read_letter
 from tidegate.app.terminal import columns, json_line, printable, take_any_character
-from tidegate.bridge import message_of, topic_of
-from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Encoded, Message, TidegateError, format_time, header_lines
+from tidegate.bridge import topic_of
+from tidegate.core import DeliveryError, TidegateError, format_time
 from tidegate.nats import DeadLetterStream, Stored, dead_letter_stream
-
-UNREADABLE = "unreadable"
-"""Shown as the reason of what lies among the dead letters and is none."""
 
 _MAX_TOPIC = 80
 _HEX_WIDTH = 16
@@ -59,7 +54,7 @@ class Filters(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A dead letter as the list shows it."""
+    """A dead letter as the list shows it. bridge: or the consumer, where a service gave the event up."""
 
     sequence: int
     time: float
@@ -88,7 +83,7 @@ async def show(config: Config, options: Namespace) -> int:
     """Print one dead letter, or only its payload's bytes."""
     async with _stream(config) as stream:
         stored = await stream.get(options.sequence)
-        document = _document(stored.body) if stored else None
+        document = read_letter(stored.body) if stored else None
         if stored is None:
             raise DeadLetterError(options.sequence, f"there is no such message in stream {config.dead_letters.stream}")
         if document is None:
@@ -110,16 +105,17 @@ async def show(config: Config, options: Namespace) -> int:
 
 
 async def replay(config: Config, options: Namespace) -> int:
-    """Send messages again, as their bridges are configured now; what a stream then has is no longer a dead letter."""
+    """Send messages again, as their bridges are configured now, and events of services as they were; what a stream then
+    has is no longer a dead letter."""
     done = failed = 0
     filters = Filters.of(options)
     missing = set(filters.sequences)
-    replayer = _Replayer(config)
+    replayer = Replayer(config)
     async with _stream(config) as stream:
         async for letter, stored in _select(stream, config, filters):
             missing.discard(letter.sequence)
             try:
-                await replayer.replay(stream, stored)
+                await replayer.replay(stream, read_letter(stored.body))
             except DeliveryError as error:
                 failed += 1
                 print(f"{letter.sequence}: {printable(str(error))}")
@@ -153,58 +149,6 @@ class DeadLetterError(TidegateError):
         super().__init__(f"dead letter {sequence}: {problem}")
 
 
-class _Replayer:
-    """Makes events of dead letters, with the converters that the configured bridges have; what was to go down is
-    published again as it was."""
-
-    def __init__(self, config: Config) -> None:
-        self._bridges = {bridge.name: bridge for bridge in config.bridges}
-        self._converters = {bridge.name: new_converter(config, bridge) for bridge in config.up_bridges}
-
-    async def replay(self, stream: DeadLetterStream, stored: Stored) -> None:
-        """Return once the message is durable again. Raises DeliveryError."""
-        document = _document(stored.body)
-        if document is None:
-            raise DeliveryError(UNREADABLE, "it is not a dead letter")
-        name = document.get("bridge")
-        if name not in self._bridges:
-            raise DeliveryError("no_bridge", f"bridge {name!r} is not configured")
-        for event in self._events(name, document):
-            if self._bridges[name].deliver == "core":
-                await stream.publish_to_core(event)
-            else:
-                await stream.publish(event)
-
-    def _events(self, name: str, document: dict[str, Any]) -> list[Encoded]:
-        if document.get("truncated"):
-            raise DeliveryError("truncated", "not all of the message was kept")
-        try:
-            message = message_of(document)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DeliveryError(UNREADABLE, "it is not a whole dead letter") from None
-        if name not in self._converters:
-            return [_as_published(message)]
-        converted = self._converters[name].convert([message])
-        for one in converted.rejected:
-            raise one.error
-        return converted.events
-
-
-def _as_published(message: Message) -> Encoded:
-    """Return what a down bridge took, for its subject again. NATS's own headers are not repeated: a stream knows the
-    old id, and others are instructions. Headers that are not printable ASCII are left out."""
-    lines = [header_lines({"Nats-Msg-Id": message.id})]
-    for name, value in message.properties.user if message.properties else ():
-        if not name.lower().startswith("nats-"):
-            with suppress(ValueError):
-                lines.append(header_lines({name: value}))
-    try:
-        subject = message.topic.decode()
-    except UnicodeDecodeError:
-        raise DeliveryError("refused", "its subject is not UTF-8") from None
-    return Encoded(message.id, subject, "".join(lines), message.payload, message)
-
-
 def _stream(config: Config) -> AbstractAsyncContextManager[DeadLetterStream]:
     """Connect to the stream of dead letters; what the connection would log, its error says."""
     configure_logging(config.log.model_copy(update={"level": "error"}))
@@ -229,24 +173,15 @@ async def _select(stream: DeadLetterStream, config: Config, filters: Filters) ->
 
 
 def _letter(stored: Stored) -> Letter:
-    document = _document(stored.body)
+    document = read_letter(stored.body)
     try:
         if document is not None:
             topic = topic_of(document).decode(errors="backslashreplace")
-            bridge, reason = str(document["bridge"]), str(document["reason"])
+            bridge, reason = str(document.get("bridge") or document["consumer"]), str(document["reason"])
             return Letter(stored.sequence, stored.time, bridge, reason, topic, int(document["size"]))
     except (ValueError, KeyError, TypeError):
         pass
     return Letter(stored.sequence, stored.time, "", UNREADABLE, stored.subject, len(stored.body))
-
-
-def _document(body: bytes) -> dict[str, Any] | None:
-    """Return a dead letter's attributes, or None if it is none."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) and found.get("type") == DEAD_LETTER_TYPE else None
 
 
 def _payload(document: dict[str, Any]) -> bytes:
