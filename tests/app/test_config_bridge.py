@@ -17,6 +17,8 @@ BRIDGE = 'gateway: g\nbridges:\n  - {{name: b, mqtt: "a/{{site}}/{{rest...}}", n
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
+        ("last_value: LAST, deliver: core", "bridges[0]: last_value: a bucket has its values from a stream"),
+        ("last_value: a.b", "bridges[0].last_value: "),
         ("decode: yaml", "line 3, bridges[0].decode: there is no decoder 'yaml'; there are json, text, number, cbor"),
         ("decode: {json: {x: 1}}", "bridges[0].decode: the decoder 'json': got an unexpected keyword argument 'x'"),
         ("decode: {csv: {}, json: {}}", "bridges[0].decode: should be a decoder's name"),

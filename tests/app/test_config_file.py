@@ -56,6 +56,15 @@ HEAD = "gateway: plant-1\n"
             "line 3, streams[0]: a work queue with discard 'old' deletes unread work when it is full; say 'new'",
         ),
         (
+            f"{HEAD}streams:\n- {{name: S, subjects: [a], retention: workqueue, max_msgs_per_subject: 1}}\n{BRIDGES}",
+            "line 3, streams[0]: a work queue with max_msgs_per_subject deletes unread work; leave that out",
+        ),
+        (
+            f"{HEAD}streams:\n- {{name: S, subjects: [a], retention: interest, max_msgs_per_subject: 1}}\n{BRIDGES}",
+            "line 3, streams[0]: max_msgs_per_subject deletes the oldest messages of a subject, which discard 'new' "
+            "would have kept; say discard: old",
+        ),
+        (
             f"{HEAD}streams:\n- {{name: S, subjects: [a]}}\n- {{name: S, subjects: [b]}}\n{BRIDGES}",
             "line 2, streams: two are called 'S'; each needs a name of its own",
         ),

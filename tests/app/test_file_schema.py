@@ -16,8 +16,9 @@ from tests.app.helpers import load
 from tests.app.test_config_samples import ROOT, WHOLE
 from tidegate.app.config import Config
 from tidegate.app.file_schema import file_schema
-from tidegate.app.quantity import parse_duration, parse_size, written_duration, written_size
+from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.bridge import decoder_names
+from tidegate.core import written_duration, written_size
 
 SCHEMA = file_schema()
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA, validate_formats=True)

@@ -52,8 +52,14 @@ def test_qos_2_is_exactly_once_and_qos_0_and_core_at_most_once() -> None:
         (_config(), StreamSpec(name="S", subjects=("x",), replicas=3, storage="memory"), "in memory"),
         (_config(), StreamSpec(name="S", subjects=("x",), replicas=3, max_bytes=5), "oldest messages at 5 bytes"),
         (_config(), StreamSpec(name="S", subjects=("x",), replicas=3, max_age=60.0), "after 60 s"),
+        (
+            _config(),
+            StreamSpec(name="S", subjects=("x",), replicas=3, max_msgs_per_subject=5),
+            "last 5 of each subject",
+        ),
         (_config(), StreamSpec(name="S", subjects=("x",), replicas=3, retention="interest"), "consumer"),
         (_config(), StreamSpec(name="S", subjects=("x",)), "one replica"),
+        (_config({"last_value": "LAST"}), StreamSpec(name="S", subjects=("x",), retention="interest"), "LAST misses"),
     ],
 )
 def test_what_weakens_the_guarantee_is_named(config: Config, stream: StreamSpec | None, named: str) -> None:

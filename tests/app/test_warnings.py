@@ -165,6 +165,10 @@ def test_streams_that_nats_refuses_beside_each_other_are_named(tmp_path: Path, s
     [
         ("max_bytes: 1GiB", "stream S forgets its oldest messages at 1073741824 bytes, read or not; with discard: new"),
         ("max_age: 1h", "stream S forgets messages after 3600 s, read or not"),
+        (
+            "max_msgs_per_subject: 9",
+            "stream S keeps only the last 9 of each subject: a reader that is late misses",
+        ),
         ("retention: interest", "stream S keeps only what a consumer exists for at that moment; create the consumers"),
         ("storage: memory", "stream S is in memory: a restart of nats-server loses it; use storage: file"),
         (
@@ -184,6 +188,17 @@ def test_a_stream_that_loses_what_nobody_has_read_is_named_with_what_to_do(
 )
 def test_limits_that_lose_nothing_unread_or_leave_enough_time_are_no_warning(tmp_path: Path, options: str) -> None:
     assert _warnings(tmp_path, [BRIDGE], f'streams: [{{name: S, subjects: ["p.>"], {options}}}]\n') == []
+
+
+def test_a_bucket_of_an_interest_stream_misses_values_and_that_is_said(tmp_path: Path) -> None:
+    bridges = [_bridge("a/{x}", "p.{x}", more=", last_value: LAST")]
+    assert _warnings(tmp_path, bridges) == []
+    streams = 'streams: [{name: S, subjects: ["p.>"], retention: interest}]\n'
+    found = _warnings(tmp_path, bridges, streams)
+    (one,) = set(found) - set(_warnings(tmp_path, [BRIDGE], streams))
+    assert one.startswith("bridge b: S keeps only what a consumer waits for, and a bucket does not wait while")
+    other = [_bridge("a/{x}", "q.{x}", more=", last_value: LAST")]
+    assert not any("LAST" in one for one in _warnings(tmp_path, other, streams))
 
 
 def test_dead_letters_that_are_not_kept_for_long_are_named_too(tmp_path: Path) -> None:

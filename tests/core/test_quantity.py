@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.app.quantity import parse_duration, parse_size
+from tidegate.core import rounded_duration, rounded_size, written_size
 
 _SECONDS = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -62,3 +63,21 @@ def test_what_no_server_could_count_is_refused(number: str) -> None:
         parse_duration(f"{number}s")
     with pytest.raises(ValueError, match="at most 1000000GiB"):
         parse_size(f"{number}B")
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**49))
+def test_a_rounded_size_is_at_least_what_it_stands_for_and_nearly_so(size: int) -> None:
+    said = parse_size(rounded_size(size))
+    assert size <= said <= size * 1.1 + 1
+
+
+def test_what_exceeds_a_limit_reads_as_more_than_the_limit() -> None:
+    assert [written_size(1 << 30), rounded_size((1 << 30) + 1), rounded_size(1 << 30)] == ["1GiB", "1.1GiB", "1GiB"]
+    assert [rounded_duration(seconds) for seconds in (0.0, 0.25, 60.001, 3600, 90_000)] == [
+        "0ms",
+        "250ms",
+        "1.1m",
+        "1h",
+        "1.1d",
+    ]

@@ -241,7 +241,7 @@ async def test_a_consumer_follows_the_configuration(rig: Rig) -> None:
 
 @pytest.mark.slow
 async def test_what_waits_long_is_not_delivered_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a wait of 3 s instead of 30: messages in hand for 7 s, for which JetStream is told that they are in progress."""
+    """With a wait of 3 s, not 30: messages in hand for 7 s, for which JetStream is told that they are in progress."""
     monkeypatch.setattr("tidegate.nats.durable.ACK_WAIT", 3.0)
     monkeypatch.setattr(consumer, "_PROGRESS", 1.0)
     monkeypatch.setattr(consumer, "HEARTBEAT", 0.5)

@@ -1,5 +1,6 @@
 """NATS and JetStream."""
 
+from tidegate.nats.bucket import BucketSpec, ensure_bucket
 from tidegate.nats.connection import Connection, NatsOptions
 from tidegate.nats.consumer import Consumer
 from tidegate.nats.core_publisher import CorePublisher
@@ -8,11 +9,13 @@ from tidegate.nats.durable import ConsumerSpec
 from tidegate.nats.jetstream import ApiError
 from tidegate.nats.login import Login
 from tidegate.nats.publisher import Publisher
-from tidegate.nats.stream import StreamError, StreamSpec, ensure_stream, find_stream
+from tidegate.nats.stream import StreamError, ensure_stream, find_stream
+from tidegate.nats.stream_spec import StreamSpec
 from tidegate.nats.subscription import Subscription
 
 __all__ = [
     "ApiError",
+    "BucketSpec",
     "Connection",
     "Consumer",
     "ConsumerSpec",
@@ -27,6 +30,7 @@ __all__ = [
     "StreamSpec",
     "Subscription",
     "dead_letter_stream",
+    "ensure_bucket",
     "ensure_stream",
     "find_stream",
 ]

@@ -1,35 +1,16 @@
-"""JetStream streams: created where they are missing, verified where they exist."""
+"""JetStream streams: created where they are missing, verified where they exist, changed where that loses nothing."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
 
 from tidegate.core import TidegateError
 from tidegate.nats.jetstream import NOT_FOUND, ApiError, call
 from tidegate.nats.link import Link
+from tidegate.nats.stream_loss import losses
+from tidegate.nats.stream_spec import StreamConfig, StreamSpec, changeable, read_spec
 
 log = logging.getLogger(__name__)
-
-Retention = Literal["limits", "interest", "workqueue"]
-Discard = Literal["old", "new"]
-Storage = Literal["file", "memory"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamSpec:
-    """What a stream should be. max_age and duplicate_window in seconds, max_bytes in bytes; None means no limit."""
-
-    name: str
-    subjects: tuple[str, ...]
-    retention: Retention = "limits"
-    discard: Discard = "old"
-    storage: Storage = "file"
-    max_age: float | None = None
-    max_bytes: int | None = None
-    replicas: int = 1
-    duplicate_window: float = 120.0
 
 
 class StreamError(TidegateError):
@@ -42,24 +23,31 @@ class StreamError(TidegateError):
 
 
 async def ensure_stream(link: Link, spec: StreamSpec) -> None:
-    """Create the stream, or see that the one there is what the configuration says; widen its limits if need be.
+    """Create the stream, or see that the one there is what the configuration says, and change it if need be.
+
+    It is changed where NATS can do that and no stored message is deleted. NATS has no change on a condition, so that is
+    judged by what the stream held some milliseconds before; what others store in between can be deleted by a limit that
+    they did not know of, as it would be if they stored it just after the change.
 
     Raises StreamError where that can't be, or would delete stored messages; ApiError and ConnectError where the server
     can't be asked.
     """
     try:
-        found = (await call(link, f"STREAM.INFO.{spec.name}"))["config"]
+        info = await call(link, f"STREAM.INFO.{spec.name}")
     except ApiError as error:
         if error.code != NOT_FOUND:
             raise
         await _create(link, spec)
         return
+    found = info["config"]
     _refuse_what_cannot_change(spec, found)
-    changes = {name: value for name, value in _wanted(spec).items() if found.get(name) != value}
+    changes = {name: value for name, value in changeable(spec).items() if found.get(name) != value}
     if not changes:
         return
-    if losing := _losing(spec, found):
-        raise StreamError(spec.name, f"{losing}: that would delete stored messages; change the stream by hand")
+    if reasons := await losses(link, spec, info):
+        raise StreamError(
+            spec.name, f"{'; '.join(reasons)}; nothing was changed: if messages may be lost, change the stream by hand"
+        )
     try:
         await call(link, f"STREAM.UPDATE.{spec.name}", {**found, **changes})
     except ApiError as error:
@@ -73,24 +61,11 @@ async def find_stream(link: Link, subject: str) -> StreamSpec | None:
     Raises ApiError and ConnectError where the server can't be asked.
     """
     names = (await call(link, "STREAM.NAMES", {"subject": subject})).get("streams")
-    if not names:
-        return None
-    config = (await call(link, f"STREAM.INFO.{names[0]}"))["config"]
-    return StreamSpec(
-        name=names[0],
-        subjects=tuple(config.get("subjects") or ()),
-        retention=config["retention"],
-        discard=config["discard"],
-        storage=config["storage"],
-        max_age=_seconds(config, "max_age") or None,
-        max_bytes=_max_bytes(config),
-        replicas=config.get("num_replicas", 1),
-        duplicate_window=_seconds(config, "duplicate_window"),
-    )
+    return read_spec((await call(link, f"STREAM.INFO.{names[0]}"))["config"]) if names else None
 
 
 async def _create(link: Link, spec: StreamSpec) -> None:
-    config = {"name": spec.name, "retention": spec.retention, "storage": spec.storage, **_wanted(spec)}
+    config = {"name": spec.name, "storage": spec.storage, **changeable(spec)}
     try:
         await call(link, f"STREAM.CREATE.{spec.name}", config)
     except ApiError as error:
@@ -98,49 +73,12 @@ async def _create(link: Link, spec: StreamSpec) -> None:
     log.info("nats: stream %s created for %s", spec.name, ", ".join(spec.subjects))
 
 
-_Config = dict[str, Any]
-"""A stream's configuration as JetStream's API has it: durations in nanoseconds, no limit of bytes is -1."""
-
-
-def _wanted(spec: StreamSpec) -> _Config:
-    """Return what can be changed later."""
-    return {
-        "subjects": list(spec.subjects),
-        "discard": spec.discard,
-        "max_age": round((spec.max_age or 0.0) * 1e9),
-        "max_bytes": spec.max_bytes if spec.max_bytes is not None else -1,
-        "num_replicas": spec.replicas,
-        "duplicate_window": round(spec.duplicate_window * 1e9),
-    }
-
-
-def _seconds(config: _Config, name: str) -> float:
-    return float(config.get(name, 0)) / 1e9
-
-
-def _max_bytes(config: _Config) -> int | None:
-    limit: int = config.get("max_bytes", -1)
-    return limit if limit > 0 else None
-
-
-def _refuse_what_cannot_change(spec: StreamSpec, found: _Config) -> None:
+def _refuse_what_cannot_change(spec: StreamSpec, found: StreamConfig) -> None:
     for name, wanted in (("retention", spec.retention), ("storage", spec.storage)):
-        if found[name] != wanted:
+        if found[name] != wanted and (name == "storage" or "workqueue" in (found[name], wanted)):
             raise StreamError(
                 spec.name,
                 f"it exists with {name} {found[name]}, the configuration says {wanted}; NATS can't change that",
             )
     if found.get("sealed"):
         raise StreamError(spec.name, "it is sealed: it takes no messages")
-
-
-def _losing(spec: StreamSpec, found: _Config) -> str | None:
-    """Return the limit that would get tighter, if any."""
-    for name, wanted, there in (
-        ("max_age", spec.max_age, _seconds(found, "max_age")),
-        ("max_bytes", spec.max_bytes, _max_bytes(found)),
-    ):
-        if wanted and (not there or wanted < there):
-            return f"{name} goes from {there or 'unlimited'} to {wanted}"
-    missing = set(found.get("subjects") or ()) - set(spec.subjects)
-    return f"it no longer listens to {', '.join(sorted(missing))}" if missing else None

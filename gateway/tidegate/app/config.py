@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 from urllib.parse import quote, urlsplit
@@ -37,7 +38,7 @@ from tidegate.bridge import (
     new_decoder,
     new_inflate,
 )
-from tidegate.core import DownMapping, Envelope, Mapping, check_text, fill
+from tidegate.core import DownMapping, Envelope, Mapping, check_text, fill, overlap
 
 DAY = 86_400.0
 _MIB = 1024 * 1024
@@ -201,6 +202,12 @@ class Stream(_Section):
     storage: Literal["file", "memory"] = Field("file", description="memory: gone with the server.")
     max_age: Duration | None = Field(None, description="How long messages are kept; no limit unless it is given.")
     max_bytes: Size | None = Field(None, description="No limit unless it is given.")
+    max_msgs_per_subject: int | None = Field(
+        None,
+        ge=1,
+        description="So many of each subject are kept, and older ones are deleted, read or not. No limit unless it "
+        "is given. Needs discard `old`; not for work queues.",
+    )
     replicas: int = Field(1, ge=1, le=5, description="Servers of a cluster that have it; 3 survive the loss of one.")
     duplicate_window: Duration = Field(120.0, description="How long the stream knows an event's id.")
 
@@ -208,7 +215,21 @@ class Stream(_Section):
     def _keep_unread_work(self) -> Self:
         if self.retention == "workqueue" and self.discard == "old":
             raise ValueError("a work queue with discard 'old' deletes unread work when it is full; say 'new'")
+        if self.max_msgs_per_subject is None:
+            return self
+        if self.retention == "workqueue":
+            raise ValueError("a work queue with max_msgs_per_subject deletes unread work; leave that out")
+        if self.when_full == "new":
+            raise ValueError(
+                "max_msgs_per_subject deletes the oldest messages of a subject, which discard 'new' would have kept; "
+                "say discard: old"
+            )
         return self
+
+    @property
+    def when_full(self) -> Literal["old", "new"]:
+        """What is discarded when it is full."""
+        return self.discard or ("old" if self.retention == "limits" else "new")
 
 
 def _name_decoders(schema: dict[str, Any]) -> None:
@@ -238,6 +259,12 @@ class Bridge(_Section):
     )
     deliver: Literal["jetstream", "core"] = Field(
         "jetstream", description="jetstream: settled when a stream has it. core: fire and forget, to whoever listens."
+    )
+    last_value: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="A key-value bucket that has the newest event of each subject, with the subject as its key. "
+        "Created if it is missing.",
     )
     decompress: Compression | None = Field(None, description="gzip, zlib or zstd; up to mqtt.max_payload.")
     decode: str | dict[str, dict[str, Any]] = Field(
@@ -344,6 +371,16 @@ class Bridge(_Section):
             if not 0 < len(text) <= _MAX_ATTRIBUTE:
                 raise ValueError(f"the value of {name!r} should have 1 to {_MAX_ATTRIBUTE} characters")
         return attributes
+
+    @model_validator(mode="after")
+    def _check_last_value(self) -> Self:
+        if self.last_value and self.deliver == "core":
+            raise ValueError("last_value: a bucket has its values from a stream; use deliver: jetstream")
+        if self.last_value and (token := re.search(r"\$[0-9]+", self.nats)):
+            raise ValueError(
+                f"last_value: NATS takes {token[0]} in a key for the level of that number; rename the token"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_captures(self) -> Self:
@@ -596,6 +633,23 @@ class Config(_Section):
     def consumer(self, bridge: str) -> str:
         """Return the name of a bridge's durable consumer."""
         return f"tidegate-{self.gateway}-{bridge}"
+
+    @model_validator(mode="after")
+    def _check_last_values(self) -> Self:
+        bridges = [(bridge, bridge.mapping().subject_filter) for bridge in self.up_bridges if bridge.last_value]
+        for stream, (bridge, subjects) in product(self.streams, bridges):
+            if stream.retention == "workqueue" and any(overlap(subjects, one) for one in stream.subjects):
+                raise ValueError(
+                    f"bridge {bridge.name}: last_value can't have the events of a work queue, {stream.name}, which "
+                    "gives each to one taker alone; leave it out, or use another retention"
+                )
+        for (one, subjects), (two, others) in combinations(bridges, 2):
+            if one.last_value == two.last_value and subjects != others and overlap(subjects, others):
+                raise ValueError(
+                    f"bridges {one.name} and {two.name} have one last_value, {one.last_value}, and subjects that "
+                    f"overlap, {subjects} and {others}; name two buckets"
+                )
+        return self
 
     def client_id(self, bridge: str) -> str:
         """Return the MQTT client id of a bridge."""

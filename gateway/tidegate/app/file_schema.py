@@ -9,7 +9,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import TaggedUnionSchema, WithDefaultSchema
 
 from tidegate.app.config import Config
-from tidegate.app.quantity import parse_duration, parse_size, written_duration, written_size
+from tidegate.app.quantity import parse_duration, parse_size
+from tidegate.core import written_duration, written_size
 
 _WRITTEN = {parse_duration: written_duration, parse_size: written_size}
 

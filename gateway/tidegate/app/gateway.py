@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from tidegate.app.config import AnyBridge, Config, DownBridge
 from tidegate.app.http import HttpServer, Page
-from tidegate.app.options import nats_options, spool_options, stream_specs
+from tidegate.app.options import bucket_specs, nats_options, spool_options, stream_specs
 from tidegate.app.running import RunningBridge, ensure_streams, log_guarantees, running_bridge
 from tidegate.app.running_down import RunningDownBridge, running_down_bridge
 from tidegate.nats import Connection, StreamError
@@ -133,7 +133,7 @@ class Gateway:
 
     async def _verify_streams(self, connection: Connection, config: Config) -> None:
         try:
-            await ensure_streams(connection, stream_specs(config))
+            await ensure_streams(connection, stream_specs(config), bucket_specs(config))
         except StreamError as error:
             self.streams_problem = str(error)
             log.error("nats: %s", error)

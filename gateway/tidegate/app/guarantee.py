@@ -25,7 +25,7 @@ def guarantee(config: Config, bridge: Bridge, stream: StreamSpec | None) -> Guar
     if stream is None:
         subjects = bridge.mapping().subject_filter
         return Guarantee("nothing is delivered, messages wait", [f"no stream stores {subjects}; add one to streams"])
-    weaknesses += _of_stream(stream) + _of_spool(config)
+    weaknesses += _of_stream(stream) + bucket_losses(bridge, stream) + _of_spool(config)
     if bridge.qos == 0:
         return Guarantee(f"at most once into {stream.name}", weaknesses)
     once = "exactly once while the broker keeps its session" if bridge.qos == 2 else "at least once"
@@ -75,6 +75,11 @@ def losses(stream: StreamSpec, enough: float = inf) -> list[str]:
             f"{stream.name} forgets its oldest messages at {stream.max_bytes} bytes, read or not; "
             "with discard: new it refuses new ones, which then wait at the gateway"
         )
+    if stream.max_msgs_per_subject:
+        found.append(
+            f"{stream.name} keeps only the last {stream.max_msgs_per_subject} of each subject: a reader that is late "
+            "misses those before; leave max_msgs_per_subject out if all are to be read"
+        )
     if stream.max_age and stream.max_age < enough:
         found.append(f"{stream.name} forgets messages after {stream.max_age:g} s, read or not; see that all are read")
     if stream.retention == "interest":
@@ -83,6 +88,16 @@ def losses(stream: StreamSpec, enough: float = inf) -> list[str]:
             "or use retention: limits"
         )
     return found
+
+
+def bucket_losses(bridge: Bridge, stream: StreamSpec) -> list[str]:
+    """Return what makes a bridge's bucket of last values miss events that the stream had, with what to do."""
+    if bridge.last_value is None or stream.retention != "interest":
+        return []
+    return [
+        f"{stream.name} keeps only what a consumer waits for, and a bucket does not wait while nats-server starts: "
+        f"{bridge.last_value} misses what comes then; use retention: limits"
+    ]
 
 
 def _of_stream(stream: StreamSpec) -> list[str]:

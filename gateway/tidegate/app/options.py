@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tidegate.app import config as c
 from tidegate.app.tls import client_context
 from tidegate.mqtt import CODECS, BrokerOptions, PublisherOptions, SessionOptions
-from tidegate.nats import ConsumerSpec, Login, NatsOptions, StreamSpec
+from tidegate.nats import BucketSpec, ConsumerSpec, Login, NatsOptions, StreamSpec
 from tidegate.spool import SpoolOptions
 
 
@@ -121,10 +121,11 @@ def stream_specs(config: c.Config) -> list[StreamSpec]:
             name=stream.name,
             subjects=stream.subjects,
             retention=stream.retention,
-            discard=stream.discard or ("old" if stream.retention == "limits" else "new"),
+            discard=stream.when_full,
             storage=stream.storage,
             max_age=stream.max_age,
             max_bytes=stream.max_bytes,
+            max_msgs_per_subject=stream.max_msgs_per_subject,
             replicas=stream.replicas,
             duplicate_window=stream.duplicate_window,
         )
@@ -136,6 +137,15 @@ def stream_specs(config: c.Config) -> list[StreamSpec]:
             StreamSpec(name=dead.stream, subjects=(dead.subject_for("*"),), discard="new", max_age=dead.max_age)
         )
     return specs
+
+
+def bucket_specs(config: c.Config) -> list[BucketSpec]:
+    """Return the buckets that the bridges name, each with the subjects of its bridges."""
+    subjects: dict[str, dict[str, None]] = {}
+    for bridge in config.up_bridges:
+        if bridge.last_value:
+            subjects.setdefault(bridge.last_value, {})[bridge.mapping().subject_filter] = None
+    return [BucketSpec(name=name, subjects=tuple(some)) for name, some in subjects.items()]
 
 
 def _read_secret(file: Path) -> str:

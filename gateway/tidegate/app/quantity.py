@@ -37,21 +37,6 @@ def _parse(value: object, units: dict[str, float] | dict[str, int], wanted: str)
     return float(found[1]) * units[found[2]]
 
 
-def written_duration(seconds: float) -> str:
-    """Return a duration of whole milliseconds as `parse_duration` reads it."""
-    return _written(round(seconds * 1000), {unit: round(_SECONDS[unit] * 1000) for unit in ("d", "h", "m", "s", "ms")})
-
-
-def written_size(size: int) -> str:
-    """Return a number of bytes as `parse_size` reads it."""
-    return _written(size, {unit: _BYTES[unit] for unit in ("GiB", "MiB", "KiB", "B")})
-
-
-def _written(amount: int, units: dict[str, int]) -> str:
-    unit = next(unit for unit, size in units.items() if amount % size == 0)
-    return f"{amount // units[unit]}{unit}"
-
-
 def _in_editors(units: dict[str, float] | dict[str, int], *examples: str) -> Any:
     """Return what an editor should know of a quantity, which can be a ${VARIABLE} too."""
     pattern = rf"^\s*[0-9]+(\.[0-9]+)?\s*({'|'.join(units)})\s*$|\$\{{"

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 from tidegate.app import config as c
@@ -18,11 +19,13 @@ from tidegate.core import ConnectError, Histogram, Message, Sink, Source, Tidega
 from tidegate.mqtt import Session
 from tidegate.nats import (
     ApiError,
+    BucketSpec,
     Connection,
     CorePublisher,
     Publisher,
     StreamError,
     StreamSpec,
+    ensure_bucket,
     ensure_stream,
     find_stream,
 )
@@ -250,16 +253,19 @@ async def log_guarantees(connection: Connection, config: c.Config) -> None:
             log.info("%s: weaker: %s", bridge.name, weakness)
 
 
-async def ensure_streams(connection: Connection, specs: list[StreamSpec]) -> None:
-    """Create or verify the streams, as soon as there is a connection. Raises StreamError."""
-    for spec in specs:
+async def ensure_streams(connection: Connection, streams: list[StreamSpec], buckets: list[BucketSpec]) -> None:
+    """Create or verify the streams, and then the buckets that have their values from them, as soon as there is a
+    connection. Raises StreamError."""
+    steps = [(f"stream {stream.name}", partial(ensure_stream, spec=stream)) for stream in streams]
+    steps += [(f"bucket {bucket.name}", partial(ensure_bucket, spec=bucket)) for bucket in buckets]
+    for what, ensure in steps:
         while True:
             link = await connection.ready()
             try:
-                await ensure_stream(link, spec)
+                await ensure(link)
                 break
             except StreamError:
                 raise
             except (ApiError, ConnectError) as error:
-                log.warning("nats: stream %s could not be looked at: %s", spec.name, error)
+                log.warning("nats: %s could not be looked at: %s", what, error)
                 await asyncio.sleep(1.0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from tidegate.app.config import DAY, Bridge, Config
 from tidegate.app.config_file import variables
-from tidegate.app.guarantee import losses
+from tidegate.app.guarantee import bucket_losses, losses
 from tidegate.app.options import stream_specs
 from tidegate.core import common_topic, is_covered, matches, overlap, unshared
 
@@ -30,6 +30,7 @@ def warnings(config: Config, path: Path) -> Iterator[str]:
     yield from _subjects_without_stream(config)
     yield from _streams_that_overlap(config)
     yield from _streams_that_lose(config)
+    yield from _buckets_that_miss(config)
     yield from _sessions_left_behind(config, path)
     for bridge in config.up_bridges:
         yield from _options_without_effect(bridge)
@@ -113,6 +114,13 @@ def _streams_that_lose(config: Config) -> Iterator[str]:
                 f"stream {stream.name} has a duplicate_window of {stream.duplicate_window:g} s, longer than its "
                 f"max_age of {stream.max_age:g} s, and NATS refuses that; set duplicate_window: {stream.max_age:g}s"
             )
+
+
+def _buckets_that_miss(config: Config) -> Iterator[str]:
+    for bridge, stream in product(config.up_bridges, stream_specs(config)):
+        if any(overlap(bridge.mapping().subject_filter, one) for one in stream.subjects):
+            for sentence in bucket_losses(bridge, stream):
+                yield f"bridge {bridge.name}: {sentence}"
 
 
 def _sessions_left_behind(config: Config, path: Path) -> Iterator[str]:

@@ -26,6 +26,7 @@ from tidegate.core.error import ConfigError, ConnectError, DeliveryError, Protoc
 from tidegate.core.identity import IdBlock, IdSource, id_of
 from tidegate.core.message import Message, Properties, new_tuple
 from tidegate.core.port import Outcome, Refused, Sink, Source
+from tidegate.core.quantity import rounded_duration, rounded_size, written_duration, written_size
 from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.subject_filter import is_covered, overlap
 from tidegate.core.template import Captures, Mapping, check_text, fill, fnv1a_32
@@ -82,6 +83,10 @@ __all__ = [
     "overlap",
     "subject_to_topic",
     "topic_to_subject",
+    "rounded_duration",
+    "rounded_size",
+    "written_duration",
+    "written_size",
     "TidegateError",
     "ConfigError",
     "ConnectError",
