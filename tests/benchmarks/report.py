@@ -12,6 +12,7 @@ from tests.benchmarks.job import JOBS, Job, Kind
 from tests.benchmarks.result import LOAD_LIMIT, Run, median
 from tests.benchmarks.statistic import ratio
 from tests.benchmarks.target import TARGETS
+from tests.benchmarks.workers import Handled
 
 _RIVAL = "mq-bridge"
 
@@ -19,7 +20,7 @@ _RIVAL = "mq-bridge"
 @dataclass(frozen=True)
 class Report:
     """Everything that a run of the bench found out. absent: contenders and why. long: MiB each ten seconds. costs: of
-    looking into a message."""
+    looking into a message. handled: tasks by a service's worker."""
 
     command: str
     quick: bool
@@ -31,6 +32,7 @@ class Report:
     runs: list[Run] = field(default_factory=list)
     long: list[float] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
+    handled: list[Handled] = field(default_factory=list)
 
     @property
     def jobs(self) -> list[Job]:
@@ -56,6 +58,7 @@ def table(report: Report) -> str:
         _latency(report),
         _idle(report),
         _costs(report),
+        _handled(report),
         _failures(report.runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -146,6 +149,16 @@ def _costs(report: Report) -> str:
         "message costs is in the base job. `python -m tests.benchmarks.decoders` measures this alone."
     )
     return "## Decoders\n\n" + _rows(head, rows) + note if rows else ""
+
+
+def _handled(report: Report) -> str:
+    head = ("a service's worker", "tasks a second", "CPU us a task")
+    rows = [(one.name, f"{one.rate:,.0f}", f"{one.microseconds:.0f}") for one in report.handled]
+    note = (
+        "\n\nA `tidegate.client.Worker` in one process, with a handler that does nothing: each task pulled from a work "
+        "queue, validated, acknowledged, and the acknowledgement confirmed. `python -m tests.benchmarks.workers`."
+    )
+    return "## Workers\n\n" + _rows(head, rows) + note if rows else ""
 
 
 def _failures(runs: Sequence[Run]) -> str:
