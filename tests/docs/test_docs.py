@@ -86,9 +86,11 @@ def test_the_sample_configuration_shows_the_defaults() -> None:
 
 
 def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
-    blocks = [block for block in _blocks("yaml") if block.startswith("gateway:")]
-    assert blocks
-    for block in blocks:
+    wholes = [block for block in _blocks("yaml") if block.startswith("gateway:")]
+    parts = [f"gateway: plant-1\n{block}" for block in _blocks("yaml") if block.startswith("streams:")]
+    assert wholes
+    assert parts
+    for block in wholes + parts:
         path = tmp_path / "tidegate.yaml"
         path.write_text(block)
         assert load_config(path, {}).bridges
@@ -97,6 +99,12 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
 def test_the_bridge_that_the_readme_shows_is_the_examples() -> None:
     (block,) = [block for block in _blocks("yaml") if block.startswith("bridges:")]
     assert block.partition("\n")[2] in (ROOT / "examples/normalise/tidegate.yaml").read_text()
+
+
+def test_the_service_that_the_readme_shows_is_one_of_the_patterns() -> None:
+    """Which are run by a test of their own."""
+    (block,) = _blocks("python")
+    assert block in (ROOT / "docs/patterns.md").read_text()
 
 
 def _blocks(language: str) -> list[str]:
