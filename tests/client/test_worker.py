@@ -364,3 +364,22 @@ async def test_cancelling_a_worker_gives_back_what_it_has(tmp_path: Path) -> Non
         async with running(worker(r, log)):
             await eventually(lambda: emptied(r), "the queue is empty")
         assert sorted(log.numbers) == list(range(4))
+
+
+async def test_a_handler_whose_own_work_was_cancelled_has_failed_and_the_worker_goes_on(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        await r.put(1)
+        log = Log(lambda _number, attempt: asyncio.CancelledError() if attempt == 1 else None)  # type: ignore[arg-type, return-value]
+        some = worker(r, log)
+        async with running(some):
+            await eventually(lambda: emptied(r), "the queue is empty")
+        assert log.numbers == [0, 0]
+        assert some.counters.retried == 1
+        assert some.counters.balanced
+
+
+async def test_a_worker_says_at_once_that_its_dead_letters_have_no_stream(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(tmp_path) as r, running(worker(r, Log(), dead_letters="nowhere.workers")):
+        await eventually(lambda: "no stream stores nowhere.workers" in caplog.text)

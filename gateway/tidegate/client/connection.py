@@ -17,6 +17,7 @@ from nats.aio.client import Client as Connection
 from nats.js import JetStreamContext
 
 from tidegate.client.delivery import NATS_ERRORS, Delivery, current_delivery
+from tidegate.client.ending import end
 from tidegate.client.error import PublishError
 from tidegate.client.event import Event, new_event
 from tidegate.core import STRUCTURED_CONTENT_TYPE, Backoff, ConnectError, IdSource
@@ -202,5 +203,4 @@ async def _connected(connecting: asyncio.Task[None], refused: asyncio.Future[str
     except NATS_ERRORS as error:
         raise ConnectError(str(servers), str(error)) from error
     finally:
-        connecting.cancel()
-        await asyncio.wait([connecting])
+        await end([connecting])

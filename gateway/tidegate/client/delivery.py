@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -54,6 +55,12 @@ HANDLING: ContextVar[Delivery | None] = ContextVar("tidegate_handling", default=
 def current_delivery() -> Delivery | None:
     """Return the delivery that is being handled where this is called, or None outside of a handler."""
     return HANDLING.get()
+
+
+def is_cancelled() -> bool:
+    """Whether this task was asked to end, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def settle(connection: Connection, reply: str, verb: bytes) -> bool:

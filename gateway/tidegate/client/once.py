@@ -17,6 +17,7 @@ from nats.js.kv import KeyValue
 
 from tidegate.client.connection import Client
 from tidegate.client.delivery import NATS_ERRORS
+from tidegate.client.ending import end
 from tidegate.client.error import RetryError
 from tidegate.core import Backoff, Envelope
 
@@ -72,8 +73,7 @@ class Once:
             try:
                 yield True
             finally:
-                renewing.cancel()
-                await asyncio.wait([renewing])
+                await end([renewing])
         except BaseException:
             await claim.release()
             raise

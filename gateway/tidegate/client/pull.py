@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 from tidegate.client.connection import Client
 from tidegate.client.consumer import Consumer, ConsumerSpec, ensure_consumer
 from tidegate.client.delivery import NATS_ERRORS, tell
+from tidegate.client.ending import end
 from tidegate.core import Backoff
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,9 @@ class Pull:
 
     async def __aexit__(self, *_exc: object) -> None:
         self._client.on_reconnect.remove(self._forget)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await end(self._tasks)
+        for reply in self.hands:  # what nobody took up after a cancellation
+            await tell(self._client.connection, reply, b"-NAK")
         for subscription in (self._subscription, self._advisories):
             if subscription is not None:
                 with suppress(*NATS_ERRORS):  # as it is after a drain
@@ -118,7 +119,8 @@ class Pull:
         assert self._subscription is not None
         with suppress(*NATS_ERRORS):
             async with asyncio.timeout(_DRAIN_TIMEOUT):
-                await self._subscription.drain()  # type: ignore[no-untyped-call] # what the server has sent until it knows still arrives
+                # What the server has sent until it knows still arrives.
+                await self._subscription.drain()  # type: ignore[no-untyped-call]
         while not self._arrived.empty():
             if (message := self._arrived.get_nowait()) is not None:
                 await self._give_back(message)

@@ -10,7 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from nats.aio.msg import Msg
 
 from tidegate.client.connection import Client
-from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery
+from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery, is_cancelled
+from tidegate.client.ending import end
 from tidegate.client.event import read_event
 from tidegate.client.worker import Handler, Worker
 
@@ -61,8 +62,7 @@ class Subscriber(Generic[T]):
             await asyncio.wait([working, self._client.closed], return_when=asyncio.FIRST_COMPLETED)
             (working if working.done() else self._client.closed).result()
         finally:
-            working.cancel()
-            await asyncio.wait([working])
+            await end([working])
             with suppress(*NATS_ERRORS):
                 await subscription.unsubscribe()
 
@@ -86,6 +86,13 @@ class Subscriber(Generic[T]):
             try:
                 await self._handler(event)
                 self.handled += 1
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                self.failed += 1
+                log.exception(
+                    "%s: event %s: something that the handler waited for was cancelled", message.subject, event.id
+                )
             except Exception:
                 self.failed += 1
                 log.exception("%s: event %s failed", message.subject, event.id)

@@ -18,7 +18,8 @@ from tidegate.client.connection import Client
 from tidegate.client.consumer import ConsumerSpec
 from tidegate.client.counter import WorkerCounters
 from tidegate.client.dead_letter import Letter, Place, bury
-from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery, settle, tell
+from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery, is_cancelled, settle, tell
+from tidegate.client.ending import end
 from tidegate.client.error import PoisonError, PublishError, RetryError
 from tidegate.client.event import Event, read_event
 from tidegate.client.pull import GivenUp, Pull
@@ -131,6 +132,7 @@ class Worker(Generic[T]):
     async def run(self) -> None:
         """Work until `stop`. Cancelling gives back what is in hand. Raises ConnectError if the connection has ended for
         good."""
+        await self._look_for_dead_letters()
         async with AsyncExitStack() as stack:
             for pull in self._pulls:
                 await stack.enter_async_context(pull)
@@ -146,12 +148,18 @@ class Worker(Generic[T]):
                 if self._stopping.done():
                     await self._drain(tasks)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-            for end in ends:
-                if end.done() and not end.cancelled():
-                    end.result()
+                await end(tasks)
+            for one in ends:
+                if one.done() and not one.cancelled():
+                    one.result()
+
+    async def _look_for_dead_letters(self) -> None:
+        try:
+            await self._client.jetstream.find_stream_name_by_subject(self._dead_letters)
+        except nats.js.errors.NotFoundError:
+            log.warning("%s: no stream stores %s; what can't be handled will wait", self.name, self._dead_letters)
+        except NATS_ERRORS:
+            pass  # it is away, and said elsewhere
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(*(pull.stop() for pull in self._pulls))
@@ -216,6 +224,10 @@ class Worker(Generic[T]):
         start = time.monotonic()
         try:
             await self._handler(event)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            return RuntimeError("something that the handler waited for was cancelled")
         except Exception as error:  # noqa: BLE001 - it is the user's code, and whatever it raises is a failed attempt
             return error
         finally:
