@@ -35,6 +35,7 @@ bridges:
   - {{name: readings, mqtt: "sensors/{{device}}", nats: "plant.sensors.{{device}}", decode: {decode}}}
   - {{name: binary, mqtt: "sensors/{{device}}", nats: "plant.binary.{{device}}", decode: raw, mode: binary}}
   - {{name: nowhere, mqtt: "a/{{device}}", nats: "nowhere.{{device}}", decode: raw}}
+  - {{name: notices, direction: down, nats: "plant.notices.{{customer}}", mqtt: "customers/{{customer}}"}}
 """
 _IDS = IdSource()
 
@@ -201,6 +202,22 @@ async def test_replay_gives_back_the_payload_byte_for_byte_and_its_content_type(
         assert event.data == payload
         assert event.headers["Content-Type"] == "image/png"
         assert [one["sequence"] for one in await dlq.listed()] == [2]
+
+
+async def test_what_was_to_go_down_is_published_on_its_subject_again(tmp_path: Path) -> None:
+    """With its own headers, but for those that NATS would take for instructions."""
+    async with rig(tmp_path) as dlq:
+        headers = (("ce-id", "7"), ("Nats-Msg-Id", "old"), ("Nats-Expected-Stream", "OTHER"), ("X", "y"), ("Z", "ü"))
+        given = message(b"\x00\xff", b"plant.notices.+", properties=Properties(None, user=headers))
+        await dlq.bury(given, "topic_invalid", "notices")
+        (listed,) = await dlq.listed()
+        assert (listed["topic"], listed["reason"], listed["bridge"]) == ("plant.notices.+", "topic_invalid", "notices")
+        assert "subject: plant.notices.+" in (await dlq("show", "1")).out
+        assert (await dlq("replay")).out.splitlines() == ["replayed 1, failed 0"]
+        (event,) = await stored(dlq.client)
+        assert (event.subject, event.data) == ("plant.notices.+", b"\x00\xff")
+        assert event.headers == {"Nats-Msg-Id": given.id, "ce-id": "7", "X": "y"}
+        assert await dlq.listed() == []
 
 
 async def test_a_replay_into_the_dead_letters_own_stream_is_no_loss(tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def read(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+def with_down_bridge(**options: object) -> dict[str, Any]:
+    """Return a small configuration with a bridge from NATS to MQTT."""
+    down = {"name": "d", "direction": "down", "nats": "p.{x}", "mqtt": "a/{x}"}
+    return {**SMALL, "bridges": [{**down, **options}]}
+
+
 def with_bridge(**options: object) -> dict[str, Any]:
     """Return a small configuration whose bridge has these options."""
     return {**SMALL, "bridges": [{**SMALL["bridges"][0], **options}]}  # type: ignore[dict-item]
@@ -53,6 +59,9 @@ def test_it_accepts_the_files_that_users_copy_from(path: Path) -> None:
         {**SMALL, "mqtt": {"keep_alive": "${KEEP_ALIVE:-1m}", "max_payload": "${SIZE}"}},
         {**SMALL, "streams": [{"name": "S", "subjects": ["p.>"], "max_age": " 1.5 h ", "max_bytes": "64 MiB"}]},
         {**SMALL, "http": None, "dead_letters": {"max_age": None}},
+        with_bridge(direction="up"),
+        with_down_bridge(),
+        with_down_bridge(qos=2, retain=True, deliver="core", payload="event"),
         with_bridge(decode={"csv": {"delimiter": ";"}}),
         with_bridge(decode={"csv": None}),
         with_bridge(decode="somebody_s_own", time_unit="ms", time_zone="Europe/Berlin", decompress="gzip"),
@@ -71,6 +80,10 @@ def test_it_accepts_what_the_gateway_takes(document: dict[str, Any]) -> None:
         {**SMALL, "shutdown_timeout": 10},
         {**SMALL, "shutdown_timeout": "10min"},
         {**SMALL, "mqtt": {"max_payload": "1 Mb"}},
+        with_bridge(direction="sideways"),
+        with_bridge(retain=True),
+        with_down_bridge(decode="json"),
+        with_down_bridge(payload="all"),
         with_bridge(decode={"csv": {}, "json": {}}),
         with_bridge(decode={}),
         with_bridge(decode=["csv"]),

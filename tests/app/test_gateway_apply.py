@@ -12,6 +12,7 @@ from tests.app.helpers import ALARMS, READINGS, gateway_config, load, other_task
 from tests.support.checker import envelopes, nats_client
 from tests.support.gateway import get
 from tests.support.generator import device
+from tests.support.receiver import receiver
 from tests.support.server import Server, any_broker, nats_server
 from tests.support.wait import eventually, port_open
 from tidegate.app.config import Config
@@ -184,3 +185,37 @@ async def test_a_password_file_that_is_no_text_is_a_problem_until_it_is_one(serv
         await eventually(lambda: any("not UTF-8" in problem for problem in gateway.problems))
         (servers.folder / "pw").write_text("secret\n")
         await _ready(gateway)
+
+
+NOTICES = """\
+  - {name: notices, direction: down, nats: "plant.sensors.notices.{customer}", mqtt: "customers/{customer}/notice"}
+"""
+
+
+async def test_a_down_bridge_is_added_changed_and_removed_like_any_other(servers: Servers) -> None:
+    """What is published while it is not there comes once it is there again: its consumer stays."""
+    before = other_tasks()
+    async with receiver(servers.broker) as device, nats_client(servers.nats.port) as client, Gateway() as gateway:
+        stream = client.jetstream()
+        await gateway.apply(servers.config(READINGS))
+        await _ready(gateway)
+        readings = gateway.bridges["readings"]
+
+        await gateway.apply(servers.config(READINGS + NOTICES))
+        await _ready(gateway)
+        await stream.publish("plant.sensors.notices.c1", b"1")
+        await eventually(lambda: device.payloads == [b"1"], "it arrives")
+
+        await gateway.apply(servers.config(READINGS))
+        assert list(gateway.bridges) == ["readings"]
+        await stream.publish("plant.sensors.notices.c1", b"2")
+
+        await gateway.apply(servers.config(READINGS + NOTICES.replace("/notice", "/note")))
+        await eventually(lambda: device.payloads == [b"1", b"2"], "what waited arrives")
+        assert [str(message.topic) for message in device.messages] == ["customers/c1/notice", "customers/c1/note"]
+        assert gateway.bridges["readings"] is readings
+        assert readings.session.connects == 1
+        await eventually(lambda: gateway.bridges["notices"].totals.in_flight == 0, "it is settled")
+        totals = gateway.bridges["notices"].totals
+        assert (totals.received, totals.delivered) == (1, 1)
+    await eventually(lambda: other_tasks() <= before, "no task is left")

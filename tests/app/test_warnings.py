@@ -315,3 +315,15 @@ def test_a_configuration_with_every_section_is_warned_of_what_it_does(tmp_path: 
         "stream SENSORS forgets its oldest messages at 1073741824 bytes",
         "bridge last: 'state/x/x' and 'state/y/x' both become plant.sensors.state",
     ]
+
+
+DOWN = '{name: d, direction: down, nats: "%s", mqtt: "c/x"%s}'
+
+
+def test_a_down_bridge_is_warned_of_unless_one_stream_stores_its_subjects(tmp_path: Path) -> None:
+    _one(tmp_path, "bridge d: no stream in this file stores q.*; unless", bridges=[DOWN % ("q.*", "")])
+    two = 'streams: [{name: S, subjects: ["p.a"]}, {name: T, subjects: ["p.b"]}]\n'
+    _one(tmp_path, "bridge d: p.> is stored by S and T; use a bridge for each", bridges=[DOWN % ("p.>", "")], more=two)
+    assert (
+        _warnings(tmp_path, [DOWN % ("p.>", ""), DOWN.replace("name: d", "name: e") % ("q.x", ", deliver: core")]) == []
+    )

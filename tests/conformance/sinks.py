@@ -207,8 +207,8 @@ class MqttHarness(SinkHarness):
     @classmethod
     @asynccontextmanager
     async def server(cls, folder: Path) -> AsyncIterator[Server]:
-        kept = f"allow_anonymous true\npersistence true\npersistence_location {folder}/\nmax_packet_size {TOO_LONG}"
-        async with mosquitto(folder, kept) as server:
+        kept = f"allow_anonymous true\nuser root\npersistence true\npersistence_location {folder}/\n"
+        async with mosquitto(folder, f"{kept}max_packet_size {TOO_LONG}") as server:
             yield server
 
     def __init__(self, server: Server, name: str) -> None:

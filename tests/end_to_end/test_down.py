@@ -34,7 +34,7 @@ bridges:
   - {{name: notices, direction: down, nats: "notices.{{customer}}", mqtt: "customers/{{customer}}/notice", {options}}}
 http: {{listen: "127.0.0.1:{http}"}}
 """
-KEPT = "allow_anonymous true\npersistence true\npersistence_location {folder}/\nautosave_interval 1\n"
+KEPT = "allow_anonymous true\nuser root\npersistence true\npersistence_location {folder}/\n"
 EVENT = {
     "specversion": "1.0",
     "id": "e-1",
@@ -160,6 +160,22 @@ async def test_a_killed_gateway_loses_nothing(qos: int, tmp_path: Path) -> None:
         await eventually(at.balanced, "all are accounted for")
     assert at.device.firsts == published
     assert len(at.device.messages) - len(published) <= 3 * 50
+
+
+@pytest.mark.slow
+async def test_a_clean_stop_finishes_what_is_in_flight_so_that_nothing_comes_twice(tmp_path: Path) -> None:
+    async with site(tmp_path, window=50) as at:
+        at.proxy.rate = 20_000
+        publishing = asyncio.create_task(publish_numbers(at.stream, range(600)))
+        for stops in range(1, 3):
+            await eventually(lambda: len(at.device.messages) >= 150 * stops, "some have arrived")  # noqa: B023
+            assert await at.gateway.stop() == 0
+            await at.gateway.start()
+        published = await publishing
+        await eventually(lambda: len(at.device.messages) >= len(published), "all arrive")
+        await eventually(at.balanced, "all are accounted for")
+        assert "not settled" not in at.gateway.log_text()
+    assert at.device.payloads == published
 
 
 @pytest.mark.slow

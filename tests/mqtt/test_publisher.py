@@ -64,7 +64,7 @@ async def rig(protocol: str = "5", **options: Any) -> AsyncIterator[Rig]:
             port=broker.port,
             codec=CODECS[protocol],
             client_id="c",
-            **{"session_expiry": 0, **options},
+            **options,
         )
         async with Publisher(given, "under-test") as publisher:
             try:

@@ -399,3 +399,32 @@ def test_a_login_is_one_line_of_json(fields: dict[str, object]) -> None:
     assert data.count(b"\r\n") == 1
     assert data.endswith(b"\r\n")
     assert json.loads(data.removeprefix(b"CONNECT ")) == {**fields, "pass": "a\r\nPUB x 0\r\n"}
+
+
+@given(st.lists(st.tuples(st.binary(max_size=30), st.booleans(), st.booleans()), max_size=6), PLACES)
+def test_a_subscription_that_wants_it_gets_its_messages_whole(
+    messages: list[tuple[bytes, bool, bool]], places: list[int]
+) -> None:
+    """With subject, reply and headers, however the bytes are cut, and between PubAcks to another subscription."""
+    data, wanted = b"", []
+    headers = b"NATS/1.0\r\nA: 1\r\nB:2\r\n\r\n"
+    for payload, has_reply, has_headers in messages:
+        reply = b"$JS.ACK.S.c.1.2.3.4.5" if has_reply else b""
+        sizes = b"%d %d" % (len(headers), len(headers) + len(payload)) if has_headers else b"%d" % len(payload)
+        verb, space = (b"HMSG" if has_headers else b"MSG"), b" " if has_reply else b""
+        body = (headers if has_headers else b"") + payload
+        data += verb + b" n.a 7 " + reply + space + sizes + b"\r\n" + body + b"\r\n"
+        data += b"MSG _INBOX.aa.5 1 %d\r\n%b\r\n" % (len(PLAIN), PLAIN)
+        wanted += [wire.Delivery(7, b"n.a", reply, headers if has_headers else b"", payload), PubAcks(1, [b"5"])]
+    reader = Reader()
+    reader.whole.add(7)
+    cuts = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    found = [event for start, end in pairwise(cuts) for event in reader.read(data[start:end])]
+    assert found == wanted
+
+
+def test_headers_are_read_in_order_and_what_is_none_is_passed_over() -> None:
+    raw = b"NATS/1.0\r\nA: 1\r\nnonsense\r\nB:2:3\r\nA:\xff\r\n\r\n"
+    assert wire.read_headers(raw) == (("A", "1"), ("B", "2:3"), ("A", "\ufffd"))
+    assert wire.read_headers(b"") == ()
+    assert wire.status_of(b"NATS/1.0 409 Consumer Deleted\r\n\r\n") == 409

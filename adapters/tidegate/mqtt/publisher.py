@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 from urllib.parse import unquote
 
@@ -77,14 +77,15 @@ class Publisher:
     (CloudEvents MQTT binding §3.1). MQTT 3.1.1 carries the body alone.
 
     An event is delivered once the broker has answered for it: PUBACK, PUBCOMP, or at QoS 0 the answer to a PINGREQ that
-    was sent after it. What has no answer when a connection ends is published again, in order. A broker that closes the
-    connection over the same message again and again would keep all others from their way, so that message is refused.
+    was sent after it. What has no answer when a connection ends is published again, in order, and over no session: a
+    broker may have an older state of it, and answer PUBREL for a message that it no longer has. A broker that closes
+    the connection over the same message again and again would keep all others from their way, so that is refused.
 
     up: connected. last_error: why it is not, or was not last time. resends: messages published more than once.
     """
 
     def __init__(self, options: PublisherOptions, name: str = "") -> None:
-        self.options = options
+        self.options = replace(options, session_expiry=0)
         self.name = name or options.client_id
         self.up = False
         self.last_error: str | None = None

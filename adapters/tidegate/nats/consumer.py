@@ -37,7 +37,7 @@ HEARTBEAT = 5.0
 _EXPIRES = 30.0
 _PROGRESS = ACK_WAIT / 3
 _NS = 1_000_000_000
-_ACK, _IN_PROGRESS = b"+ACK", b"+WPI"
+_ACK, _IN_PROGRESS, _NOT_NOW = b"+ACK", b"+WPI", b"-NAK"
 _ACK_TIMEOUT = 2.0
 _RETRY = 5.0
 
@@ -83,11 +83,11 @@ class _Waiting(NamedTuple):
 class _Pull:
     """A request for messages, the only one at a time."""
 
-    __slots__ = ("left", "reply")
+    __slots__ = ("batch", "left", "reply")
 
-    def __init__(self, reply: str, left: int) -> None:
+    def __init__(self, reply: str, batch: int) -> None:
         self.reply = reply
-        self.left = left
+        self.batch = self.left = batch
 
 
 class Consumer:
@@ -96,9 +96,10 @@ class Consumer:
     blocked: why no messages can come now, or None; that the connection is gone is not told here. duplicates: messages
     that came again while they were in hand.
 
-    The window is `spec.window` messages and `window_bytes`, whatever the sink does. While messages wait
-    longer than JetStream would, it is told that they are in progress. Everything not settled comes again in a next
-    life, first and in order, where the server can do that (2.14 and newer).
+    The window is `spec.window` messages and `window_bytes` of payload and headers, whatever the sink does. While
+    messages wait longer than JetStream would, it is told that they are in progress. A lost connection takes none of
+    them out of hand: they are acknowledged over the next. Everything that is not settled comes again in a next life,
+    first and in order, where the server can do that (2.14 and newer), else after ACK_WAIT.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Consumer:
         self._too_large = False
         self._heard = 0.0
         self._failure: str | None = None
+        self._told = False
         self._confirming = False
         self._backoff = Backoff(longest=_RETRY)
         self._task: asyncio.Task[None] | None = None
@@ -134,8 +136,11 @@ class Consumer:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
+        link = self._link
         self._task.cancel()
         await asyncio.wait([self._task])
+        if link is not None and self._hand is not None:  # else a server that can't rewind waits for ACK_WAIT
+            link.write(wire.encode_replies(self._hand.unsettled.values(), _NOT_NOW))
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -201,8 +206,11 @@ class Consumer:
                     await asyncio.wait([link.ended], timeout=self._backoff.next())
 
     def _block(self, reason: str) -> None:
-        level = logging.DEBUG if reason == self.blocked else logging.WARNING
-        log.log(level, "%s: no messages come: %s", self.name, reason)
+        """Say why nothing comes, if that is still so at the second look: at a start streams are just being made."""
+        if reason == self.blocked and not self._told:
+            self._told = True
+            log.warning("%s: no messages come: %s", self.name, reason)
+        self._told = self._told and reason == self.blocked
         self.blocked = reason
 
     async def _serve(self, link: Link) -> None:
@@ -246,10 +254,10 @@ class Consumer:
         window, window_bytes = self._spec.window, self._window_bytes
         room, room_bytes = window - self._unsettled, window_bytes - self._unsettled_bytes
         request = {"batch": room, "max_bytes": room_bytes}
-        if self._too_large:  # the next message is over the bytes that there was room for
-            request = {"batch": 1} if not self._unsettled else request
         if self._unsettled and (room < window / 4 or room_bytes < window_bytes / 4 or self._too_large):
             return
+        if self._too_large:  # the next message takes more than there was room for, and comes alone
+            request = {"batch": 1}
         self._too_large = False
         self._pulls += 1
         self._pull = _Pull(f"{self._inbox}{self._pulls}", request["batch"])
@@ -265,14 +273,14 @@ class Consumer:
         if delivery.reply.startswith(b"$JS.ACK."):
             self._take_message(delivery)
         elif pull is not None and delivery.subject.decode(errors="replace") == pull.reply:
-            self._take_status(wire.status_of(delivery.headers), delivery.headers)
+            self._take_status(pull, wire.status_of(delivery.headers), delivery.headers)
 
-    def _take_status(self, status: int, headers: bytes) -> None:
+    def _take_status(self, pull: _Pull, status: int, headers: bytes) -> None:
         if status == _IDLE:
             return
         text = headers.partition(b"\r\n")[0].decode(errors="replace").partition(str(status))[2].strip()
         if status in (_NO_MESSAGES, _TIMED_OUT) or (status == _CONFLICT and text.lower().startswith(_PASSING)):
-            self._too_large = "maxbytes" in text.lower()
+            self._too_large = "maxbytes" in text.lower() and pull.left == pull.batch
             self._pull = None
         else:
             gone = f"consumer {self._spec.name} is gone"

@@ -35,7 +35,7 @@ class Subscription:
         self._window = window
         self._window_bytes = window_bytes
         self._ids = IdSource()
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[tuple[Message, int]] = deque()
         self._unsettled = 0
         self._unsettled_bytes = 0
         self._readable = asyncio.Event()
@@ -62,11 +62,11 @@ class Subscription:
             self._readable.clear()
             await self._readable.wait()
         taken = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-        return Batch(taken, lambda: self._settle(taken))
+        return Batch([message for message, _ in taken], lambda: self._settle([size for _, size in taken]))
 
-    def _settle(self, taken: Sequence[Message]) -> None:
-        self._unsettled -= len(taken)
-        self._unsettled_bytes -= sum(message.size for message in taken)
+    def _settle(self, sizes: Sequence[int]) -> None:
+        self._unsettled -= len(sizes)
+        self._unsettled_bytes -= sum(sizes)
 
     async def _run(self) -> None:
         while True:
@@ -78,15 +78,15 @@ class Subscription:
                 link.unsubscribe(sid)
 
     def _take(self, delivery: wire.Delivery) -> None:
-        size = len(delivery.payload)
+        size = len(delivery.payload) + len(delivery.headers)
         if self._unsettled >= self._window or (self._unsettled and self._unsettled_bytes + size > self._window_bytes):
             self.dropped += 1
-            self.dropped_bytes += size
+            self.dropped_bytes += len(delivery.payload)
             return
         (message_id,) = self._ids.take(1)
         properties = properties_of(delivery.headers)
         message = Message(delivery.subject, delivery.payload, message_id, properties=properties, received=time.time())
-        self._waiting.append(message)
+        self._waiting.append((message, size))
         self._unsettled += 1
         self._unsettled_bytes += size
         self._readable.set()

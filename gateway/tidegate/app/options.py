@@ -32,7 +32,7 @@ def session_options(config: c.Config, bridge: c.Bridge) -> SessionOptions:
 def publisher_options(config: c.Config, bridge: c.DownBridge) -> PublisherOptions:
     """Return how a down bridge publishes."""
     return PublisherOptions(
-        **{**vars(broker_options(config, bridge.name)), "session_expiry": 0},
+        **vars(broker_options(config, bridge.name)),
         qos=bridge.qos,
         retain=bridge.retain,
         window=config.mqtt.receive_maximum,

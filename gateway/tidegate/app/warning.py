@@ -84,6 +84,7 @@ def _subjects_without_stream(config: Config) -> Iterator[str]:
                 f"bridge {bridge.name}: no stream in this file stores {subjects}; unless there is another one, nothing "
                 "is delivered, and messages wait and fill the spool; add one to streams"
             )
+    yield from _subjects_without_one_stream(config)
     dead = config.dead_letters
     if any(stream.name == dead.stream for stream in config.streams):
         for name in [bridge.name for bridge in config.bridges]:
@@ -92,6 +93,22 @@ def _subjects_without_stream(config: Config) -> Iterator[str]:
                     f"bridge {name}: no stream in this file stores its dead letters, {subject}, and so they "
                     f"wait and fill the spool; add {dead.subject_for('*')} to the subjects of {dead.stream}"
                 )
+
+
+def _subjects_without_one_stream(config: Config) -> Iterator[str]:
+    """A consumer is of one stream."""
+    for bridge in config.down_bridges:
+        subjects = bridge.mapping().subject_filter
+        found = [
+            spec.name for spec in stream_specs(config) if any(overlap(subjects, subject) for subject in spec.subjects)
+        ]
+        if bridge.deliver == "jetstream" and not found:
+            yield (
+                f"bridge {bridge.name}: no stream in this file stores {subjects}; unless there is another one, nothing "
+                "comes; add one to streams, or use deliver: core"
+            )
+        elif bridge.deliver == "jetstream" and len(found) > 1:
+            yield f"bridge {bridge.name}: {subjects} is stored by {_and(found)}; use a bridge for each of them"
 
 
 def _streams_that_overlap(config: Config) -> Iterator[str]:
