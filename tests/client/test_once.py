@@ -9,7 +9,7 @@ import pytest
 
 from tests.client.rig import Rig, Task, rig, running, worker
 from tests.support.wait import eventually
-from tidegate.client import Event, Once, RetryError
+from tidegate.client import Event, Once
 
 
 async def some_event(r: Rig) -> Event[Task]:
@@ -46,41 +46,43 @@ async def test_an_effect_that_failed_is_run_again(tmp_path: Path) -> None:
             assert not first
 
 
-async def test_of_two_that_have_one_event_at_once_one_runs_and_the_other_comes_later(tmp_path: Path) -> None:
+async def test_of_many_that_have_one_event_at_once_one_runs_and_the_others_wait_for_its_end(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         event = await some_event(r)
-        one, other = Once(r.client, "EFFECTS", lease=5), Once(r.client, "EFFECTS", lease=5)
-        async with one(event) as first:
-            assert first
-            with pytest.raises(RetryError) as refused:
-                async with other(event):
-                    raise AssertionError("both ran")
-            assert refused.value.after == 5
-        async with other(event) as first:
-            assert not first
+        running, ran = 0, 0
+
+        async def run() -> bool:
+            nonlocal running, ran
+            async with Once(r.client, "EFFECTS")(event) as first:
+                running += first
+                assert running <= 1
+                await asyncio.sleep(0.3 if first else 0)
+                ran += first
+                assert ran == 1
+                running -= first
+                return first
+
+        assert sorted(await asyncio.gather(*(run() for _ in range(20)))) == 19 * [False] + [True]
 
 
 async def test_the_lease_of_a_process_that_died_ends_and_that_of_a_slow_one_does_not(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         event = await some_event(r)
-        once = Once(r.client, "EFFECTS", lease=1.0)
+        once = Once(r.client, "EFFECTS", lease=1)
 
-        async def taken() -> bool:
-            try:
-                async with once(event) as first:
-                    return first
-            except RetryError:
-                return False
+        async def take() -> bool:
+            async with once(event) as first:
+                return first
 
         slow = once(event)
         await slow.__aenter__()
-        for _ in range(6):  # longer than the lease, which is renewed meanwhile
-            await asyncio.sleep(0.4)
-            assert not await taken()
-        dying = [task for task in asyncio.all_tasks() if task.get_name() == "once EFFECTS"]
-        for task in dying:
-            task.cancel()  # as a kill does
-        await eventually(taken, "the lease has ended")
+        waiting = asyncio.create_task(take())
+        await asyncio.wait([waiting], timeout=2.5)  # longer than the lease, which is renewed meanwhile
+        assert not waiting.done()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "once EFFECTS":
+                task.cancel()  # as a kill does
+        assert await waiting
         await slow.__aexit__(None, None, None)
 
 
@@ -95,15 +97,34 @@ async def test_a_key_makes_different_events_the_same(tmp_path: Path) -> None:
             assert first
 
 
-async def test_while_nats_is_away_nothing_is_run_and_it_is_said_to_come_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["nats", "bucket"])
+async def test_while_nats_or_the_bucket_is_away_it_waits(tmp_path: Path, what: str) -> None:
     async with rig(tmp_path) as r:
         event, once = await some_event(r), Once(r.client, "EFFECTS")
         async with once(event, key="opened"):
             pass
-        await r.server.kill()
-        with pytest.raises(RetryError):
-            async with once(event):
-                raise AssertionError("it ran")
+        if what == "bucket":
+            await r.client.jetstream.delete_key_value("EFFECTS")
+        else:
+            await r.server.kill()
+
+        async def take() -> bool:
+            async with once(event) as first:
+                return first
+
+        waiting = asyncio.create_task(take())
+        if what == "nats":
+            await asyncio.wait([waiting], timeout=0.5)
+            assert not waiting.done()
+            await r.server.start()
+        assert await waiting
+
+
+@pytest.mark.parametrize("lease", [0, 0.5, 1.9])
+async def test_a_lease_that_the_server_can_not_count_is_refused(tmp_path: Path, lease: float) -> None:
+    async with rig(tmp_path) as r:
+        with pytest.raises(ValueError, match="whole seconds"):
+            Once(r.client, "EFFECTS", lease=lease)  # type: ignore[arg-type]
 
 
 async def test_a_redelivered_event_runs_its_effect_once(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
-from uuid import UUID
 
 import nats
 import nats.errors
@@ -16,11 +14,11 @@ import nats.js.errors
 from nats.aio.client import Client as Connection
 from nats.js import JetStreamContext
 
-from tidegate.client.delivery import NATS_ERRORS, Delivery, current_delivery
+from tidegate.client.delivery import NATS_ERRORS, current_delivery
 from tidegate.client.ending import end
 from tidegate.client.error import PublishError
 from tidegate.client.event import Event, new_event
-from tidegate.core import STRUCTURED_CONTENT_TYPE, Backoff, ConnectError, IdSource
+from tidegate.core import STRUCTURED_CONTENT_TYPE, Backoff, ConnectError, Envelope, IdSource
 
 log = logging.getLogger(__name__)
 
@@ -64,38 +62,41 @@ class Client:
         each once, within its duplicate window. That holds for equal data only: with a time or a random number in it,
         what is published again is another event.
 
-        data: an `EventData`, anything else that is JSON together with `type`, or a whole `Event`, as it is.
+        data: an `EventData`, or anything else that is JSON, or bytes, together with `type`; or a whole `Event`, as it
+        is: to try one again after a PublishError, or to forward the one that is handled. Data that are equal should be
+        written alike, so no sets.
         timeout: seconds in which it is tried again, under the same id, while NATS or the stream is away.
         Raises PublishError, with the event to try again; ValueError if the event has no type.
         """
-        event = data if isinstance(data, Event) else self._new_event(subject, data, type)
-        await self.store(subject, event.to_json(), event.id, timeout, event)
-        return event
-
-    def _new_event(self, subject: str, data: T, type: str | None) -> Event[T]:  # noqa: A002
         delivery = current_delivery()
+        if isinstance(data, Event):
+            await self.store(subject, data, data.id if delivery is None else delivery.key_of(subject, data), timeout)
+            return data
         (event_id,) = self._ids.take(1)
         cause = delivery.event if delivery else None
         event = new_event(data.__class__, data, id=event_id, source=self.source, type=type, cause=cause)
-        return event if delivery is None else event.model_copy(update={"id": _derived_id(delivery, subject, event)})
+        if delivery is None:
+            await self.store(subject, event, event.id, timeout)
+            return event
+        with delivery.new_id(subject, event) as event_id:
+            event = event.model_copy(update={"id": event_id})
+            await self.store(subject, event, event.id, timeout)
+        return event
 
-    async def store(
-        self, subject: str, body: bytes, key: str, timeout: float, event: object = None, **more: str
-    ) -> None:
-        """Return once a stream has a structured event. key: its `Nats-Msg-Id`. more: headers, `_` for `-`.
+    async def store(self, subject: str, event: Envelope, key: str, timeout: float) -> None:
+        """Return once a stream has an event. key: its `Nats-Msg-Id`, by which the stream knows a copy.
 
         Raises PublishError.
         """
-        headers = {"Nats-Msg-Id": key, "Content-Type": STRUCTURED_CONTENT_TYPE, **more}
+        body = event.to_json()
+        headers = {"Nats-Msg-Id": key, "Content-Type": STRUCTURED_CONTENT_TYPE}
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        start = loop.time()
         backoff = Backoff(longest=5.0)
         while True:
-            left = deadline - loop.time()
+            wait = max(0.1, min(start + timeout - loop.time(), _ANSWER_TIMEOUT))
             try:
-                await self.jetstream.publish(
-                    subject, body, timeout=max(0.1, min(left, _ANSWER_TIMEOUT)), headers=headers
-                )
+                await self.jetstream.publish(subject, body, timeout=wait, headers=headers)
             except nats.js.errors.APIError as error:
                 reason = error.description or str(error)
                 if error.code is not None and error.code < 500:
@@ -104,6 +105,8 @@ class Client:
                 reason = "no stream listens to this subject"
             except nats.errors.MaxPayloadError as error:
                 raise PublishError(subject, f"{len(body)} bytes are more than the server takes", event) from error
+            except nats.errors.BadSubjectError as error:
+                raise PublishError(subject, "that is no subject", event) from error
             except NATS_ERRORS as error:
                 if self.connection.is_closed:
                     raise PublishError(subject, "the connection is closed", event) from error
@@ -111,27 +114,9 @@ class Client:
             else:
                 return
             delay = backoff.next()
-            if loop.time() + delay > deadline:
-                raise PublishError(subject, f"{reason}, for {timeout:g} s", event)
+            if loop.time() + delay > start + timeout:
+                raise PublishError(subject, f"{reason}, for {loop.time() - start:.1f} s", event)
             await asyncio.sleep(delay)
-
-
-def _derived_id(delivery: Delivery, subject: str, event: Event[Any]) -> str:
-    """Return the id of what a handler publishes: a hash, as a UUID of version 8 (RFC 9562 §5.8). What is published
-    twice by one handler on purpose is two events, so equal ones are numbered."""
-    cause = delivery.event
-    parts = (cause.source, cause.id, event.source, delivery.consumer, subject, event.type)
-    content = event.model_dump_json(include={"data"}).encode()
-    digest = hashlib.sha256(content)
-    for part in parts:
-        digest.update(part.encode() + b"\0")
-    key = digest.digest()
-    number = delivery.published[key]
-    delivery.published[key] += 1
-    digest.update(b"%d" % number)
-    value = int.from_bytes(digest.digest()[:16], "big")
-    value = value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62
-    return str(UUID(int=value))
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from tidegate.core import DEAD_LETTER_TYPE, DeliveryError, Envelope, format_time
 
 _TIMEOUT = 10.0
 _MAX_DETAIL = 4096
-_ROOM = 16 * 1024  # for everything but the payload and its headers
+_ROOM = 1024  # for its own headers, and what is said of the payload
 
 
 class Place(NamedTuple):
@@ -29,7 +30,7 @@ class Place(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A message that is set aside. attempts: deliveries it had. event: if it could be read as one."""
+    """A message that is set aside. attempts: deliveries it had."""
 
     place: Place
     subject: str
@@ -37,7 +38,6 @@ class Letter(NamedTuple):
     body: bytes
     error: DeliveryError
     attempts: int
-    event: Envelope | None
 
 
 async def bury(client: Client, subject: str, letter: Letter) -> None:
@@ -47,9 +47,9 @@ async def bury(client: Client, subject: str, letter: Letter) -> None:
     `headers` (the original ones, as JSON). Its id follows from the message's place in the stream, so that it is stored
     once. Raises PublishError.
     """
-    body, event = letter.body, letter.event
-    headers = json.dumps(dict(letter.headers))
-    kept = body[: max(0, (client.connection.max_payload - len(headers) - _ROOM) * 3 // 4)]
+    event: Envelope | None = None
+    with suppress(ValueError):
+        event = Envelope.from_nats(letter.headers, letter.body)
     stamp = format_time(time.time())
     letter_id = _letter_id(letter)
     document: dict[str, str | int | bool] = {
@@ -67,17 +67,19 @@ async def bury(client: Client, subject: str, letter: Letter) -> None:
         "stream": letter.place.stream,
         "consumer": letter.place.consumer,
         "attempts": letter.attempts,
-        "size": len(body),
-        "headers": headers,
+        "size": len(letter.body),
+        "headers": json.dumps(dict(letter.headers)),
     }
     if event is not None:
         document["causationid"] = event.id
-    if len(kept) < len(body):
+    room = client.connection.max_payload - len(orjson.dumps(document)) - _ROOM
+    kept = letter.body[: max(0, room * 3 // 4)]
+    if len(kept) < len(letter.body):
         document["truncated"] = True
     if kept:
         document["datacontenttype"] = "application/octet-stream"
         document["data_base64"] = b64encode(kept).decode()
-    await client.store(subject, orjson.dumps(document), letter_id, _TIMEOUT)
+    await client.store(subject, Envelope.model_validate(document), letter_id, _TIMEOUT)
 
 
 def _letter_id(letter: Letter) -> str:

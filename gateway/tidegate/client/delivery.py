@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
-from collections import Counter
+from asyncio import CancelledError
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Any
+from uuid import UUID
 
 import nats.errors
 from nats.aio.client import Client as Connection
@@ -28,7 +34,6 @@ class Delivery:
 
     event: what is handled. subject: what it came on. stream, sequence: where it is stored; None and 0 if it is not.
     consumer: whose copy it is. attempt: 1 for the first delivery, as the server counts.
-    published: what the handler published so far, by content; how its events get their ids.
     """
 
     def __init__(
@@ -46,7 +51,47 @@ class Delivery:
         self.consumer = consumer
         self.sequence = sequence
         self.attempt = attempt
-        self.published: Counter[bytes] = Counter()
+        self._numbers: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._own: set[str] = set()
+
+    @contextmanager
+    def new_id(self, subject: str, event: Envelope) -> Iterator[str]:
+        """Give the id of what the handler publishes: it follows from the event that is handled, and from what is said.
+
+        What is said twice on purpose is two events, so equal ones are numbered. One that was cancelled has its number
+        back: to say it again is to try again.
+        """
+        cause = self.event
+        content = _digest(event.model_dump_json(include={"data"}, by_alias=True))
+        parts = (cause.source, cause.id, event.source, self.consumer, subject, event.type)
+        key = _digest(*parts, content.hex())
+        used = self._numbers[key]
+        number = next(number for number in count() if number not in used)
+        used.add(number)
+        found = _uuid(_digest(key.hex(), str(number)))
+        self._own.add(found)
+        try:
+            yield found
+        except (CancelledError, TimeoutError):
+            used.discard(number)
+            raise
+
+    def key_of(self, subject: str, event: Envelope) -> str:
+        """Return the `Nats-Msg-Id` of a whole event that the handler publishes. Of one that came from elsewhere it is
+        not the id: a stream that has it under another subject would take it for a copy."""
+        if event.id in self._own:
+            return event.id
+        return _uuid(_digest(self.stream or "", self.consumer, str(self.sequence), subject, event.source, event.id))
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _uuid(digest: bytes) -> str:
+    """Return a hash as a UUID of version 8 (RFC 9562 §5.8)."""
+    value = int.from_bytes(digest[:16], "big")
+    return str(UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62))
 
 
 HANDLING: ContextVar[Delivery | None] = ContextVar("tidegate_handling", default=None)

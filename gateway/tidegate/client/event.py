@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
-import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_json
 
 from tidegate.core import Envelope
 
@@ -28,15 +29,16 @@ class EventData(BaseModel):
 
 
 class Event(Envelope, Generic[T]):
-    """An event whose data is of a type: `Event[OrderPlaced]`. For data that is bytes, use `Envelope`."""
+    """An event whose data is of a type: `Event[OrderPlaced]`. `Event[bytes]` has what is no JSON."""
 
     data: T
 
     def to_json(self) -> bytes:
         """Return the event in the JSON event format, with all of its data and the attributes that were set."""
         document = self.model_dump(mode="json", exclude={"data"}, exclude_unset=True)
-        document |= self.model_dump(mode="json", include={"data"})
-        return orjson.dumps(document)
+        if isinstance(self.data, bytes):
+            return to_json(document | {"data_base64": b64encode(self.data).decode()})
+        return to_json(document | self.model_dump(mode="json", include={"data"}, by_alias=True))
 
 
 def read_event(data_type: type[T], headers: Mapping[str, str] | None, body: bytes) -> Event[T]:
@@ -45,6 +47,8 @@ def read_event(data_type: type[T], headers: Mapping[str, str] | None, body: byte
     Raises ValueError, with one sentence, if it is not an event, not of the declared type, or its data is not.
     """
     wanted = getattr(data_type, "event_type", None)
+    if issubclass(data_type, bytes):
+        return _read_bytes(data_type, Envelope.from_nats(headers, body))
     try:
         event: Event[T] = Event[data_type].from_nats(headers, body)  # type: ignore[valid-type, assignment]
     except ValidationError as error:
@@ -77,7 +81,7 @@ def new_event(
         "source": source,
         "type": event_type,
         "time": datetime.fromtimestamp(time.time(), UTC),
-        "datacontenttype": "application/json",
+        "datacontenttype": "application/octet-stream" if isinstance(data, bytes) else "application/json",
         "correlationid": (cause.correlationid or cause.id) if cause else id,
     }
     if cause is not None:
@@ -85,6 +89,13 @@ def new_event(
         if cause.traceparent is not None:
             attributes["traceparent"] = cause.traceparent
     return Event[data_type](**attributes, data=data)  # type: ignore[valid-type]
+
+
+def _read_bytes(data_type: type[T], envelope: Envelope) -> Event[T]:
+    if envelope.data_base64 is None:
+        raise ValueError("its data are no bytes")
+    attributes = envelope.model_dump(exclude={"data_base64"}, exclude_unset=True)
+    return Event[data_type](**attributes, data=envelope.payload())  # type: ignore[valid-type]
 
 
 def _type_of(headers: Mapping[str, str] | None, body: bytes) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.js.api import Header
 
 from tidegate.client.connection import Client
 from tidegate.client.consumer import Consumer, ConsumerSpec, ensure_consumer
@@ -44,9 +45,10 @@ class Pull:
     """Use as `async with`. Whoever calls `next` has room for one message, and only as many are asked for: none waits
     here while another process could work on it.
 
-    consumer: once it is known to be there. hands: reply subjects of messages that were delivered and are not `done`
-    yet; every third of `ack_wait` the server is told that they are worked on. on_given_up: called with what the server
-    will not deliver again, where the consumer was given a limit of its own; one process hears of each.
+    consumer: once it is known to be there. hands: messages that were delivered and are not `done` yet, the sequence of
+    each by its reply subject; every third of `ack_wait` the server is told that they are worked on. on_given_up: called
+    with what the server will not deliver again, where the consumer was given a limit of its own; one process hears of
+    each.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Pull:
     ) -> None:
         self.spec = spec
         self.consumer: Consumer | None = None
-        self.hands: set[str] = set()
+        self.hands: dict[str, int] = {}
         self._client = client
         self._on_given_up = on_given_up
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # bounded by what is asked for
@@ -63,14 +65,15 @@ class Pull:
         self._wake = asyncio.Event()
         self._heard = 0.0
         self._stopped = False
+        self._newest: int | None = None
         self._backoff = Backoff(first=0.01, longest=10.0)
-        self._inbox = client.connection.new_inbox()
+        self._inbox = ""
         self._subscription: Subscription | None = None
         self._advisories: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._client.connection.subscribe(self._inbox, cb=self._on_message)
+        await self._turn_to_new_inbox()
         self._client.on_reconnect.append(self._forget)
         keeping, asking = self._keep_hands(), self._ask()
         self._tasks = [asyncio.create_task(work, name=f"{self.spec.name} pull") for work in (keeping, asking)]
@@ -83,7 +86,7 @@ class Pull:
             await tell(self._client.connection, reply, b"-NAK")
         for subscription in (self._subscription, self._advisories):
             if subscription is not None:
-                with suppress(*NATS_ERRORS):  # as it is after a drain
+                with suppress(*NATS_ERRORS):
                     await subscription.unsubscribe()
 
     @property
@@ -109,18 +112,16 @@ class Pull:
 
     def done(self, message: Msg) -> None:
         """Take a message out of hand."""
-        self.hands.discard(message.reply)
+        self.hands.pop(message.reply, None)
+
+    def close(self) -> None:
+        """Have each `next` from now on return None."""
+        self._stopped = True
 
     async def stop(self) -> None:
         """Take no more: what still comes goes back at once, for others. Each `next` returns None."""
-        if self._stopped:
-            return
-        self._stopped = True
-        assert self._subscription is not None
-        with suppress(*NATS_ERRORS):
-            async with asyncio.timeout(_DRAIN_TIMEOUT):
-                # What the server has sent until it knows still arrives.
-                await self._subscription.drain()  # type: ignore[no-untyped-call]
+        self.close()
+        await self._leave_inbox()
         while not self._arrived.empty():
             if (message := self._arrived.get_nowait()) is not None:
                 await self._give_back(message)
@@ -129,12 +130,12 @@ class Pull:
 
     async def _on_message(self, message: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
-        if message.headers and "Status" in message.headers:
-            self._on_status(message.headers)
+        if not message.reply:  # what is not a message; any header may be a publisher's
+            self._on_status(message.headers or {})
             return
         self._requested = max(0, self._requested - 1)
         self._backoff.reset()
-        self.hands.add(message.reply)
+        self.hands[message.reply] = self._newest = message.metadata.sequence.stream
         if self._stopped:
             await self._give_back(message)
         else:
@@ -142,14 +143,30 @@ class Pull:
 
     def _on_status(self, headers: dict[str, str]) -> None:
         """The end of a request, or a sign of life (ADR-37 of NATS's architecture)."""
-        status = headers["Status"]
+        status = headers.get("Status")
         if status == _ALIVE:
             return
         left = headers.get("Nats-Pending-Messages")
         self._requested = max(0, self._requested - int(left)) if left and left.isdecimal() else 0
         if status != _EXPIRED:  # deleted, moved to another server, or JetStream is away
+            log.warning("%s: %s %s; asking again", self.spec.name, status, headers.get(Header.DESCRIPTION, ""))
             self.consumer = None
         self._wake.set()
+
+    async def _turn_to_new_inbox(self) -> None:
+        """Have the server forget what was asked: it drops requests to which nobody listens."""
+        await self._leave_inbox()
+        self._inbox = self._client.connection.new_inbox()
+        self._subscription = await self._client.connection.subscribe(self._inbox, cb=self._on_message)
+        self._requested = 0
+
+    async def _leave_inbox(self) -> None:
+        """Unsubscribe; what the server has sent until it knows still arrives."""
+        if self._subscription is not None:
+            subscription, self._subscription = self._subscription, None
+            with suppress(*NATS_ERRORS):
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
 
     def _forget(self) -> None:
         """A new connection: the server knows nothing of what was asked over the old one."""
@@ -172,12 +189,13 @@ class Pull:
                 continue
             if self._requested and loop.time() - self._heard > _SILENCE:
                 log.warning("%s: no heartbeat from the server; asking again", self.spec.name)
-                self._requested = 0
+                await self._turn_to_new_inbox()
             room = self._waiting - self._arrived.qsize() - self._requested
             if room > 0:
                 if self.consumer is None:
                     await asyncio.sleep(self._backoff.next())
                     self.consumer = await self._find()
+                    self._newest = self.consumer.position if self._newest is None else self._newest
                     await self._listen(self.consumer)
                 await self._request(self.consumer, room)
 
@@ -186,7 +204,7 @@ class Pull:
         said = ""
         while True:
             try:
-                return await ensure_consumer(self._client, self.spec)
+                return await ensure_consumer(self._client, self.spec, self._first_wanted)
             except nats.js.errors.NotFoundError:
                 problem = f"there is no stream {self.spec.stream or f'for {self.spec.subject}'} yet"
             except NATS_ERRORS as error:
@@ -195,6 +213,11 @@ class Pull:
                 log.warning("consumer %s: %s; waiting", self.spec.name, problem)
                 said = problem
             await asyncio.sleep(self._backoff.next())
+
+    @property
+    def _first_wanted(self) -> int | None:
+        """The sequence with which a consumer that somebody deleted has to begin, or None if it never was there."""
+        return min(self.hands.values(), default=None if self._newest is None else self._newest + 1)
 
     async def _listen(self, consumer: Consumer) -> None:
         """Hear of messages that the server gives up."""

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MAX_PENDING = 10_000
+_MAX_PENDING, _MAX_PENDING_BYTES = 10_000, 16 * 1024 * 1024
 
 
 class Service(Protocol):
@@ -47,6 +47,7 @@ class Subscriber(Generic[T]):
         self._data = data
         self._handler = handler
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # bounded by `_on_message`
+        self._bytes = 0
         self._stopping = False
 
     def stop(self) -> None:
@@ -67,7 +68,8 @@ class Subscriber(Generic[T]):
                 await subscription.unsubscribe()
 
     async def _on_message(self, message: Msg) -> None:
-        if self._arrived.qsize() < _MAX_PENDING:
+        if self._arrived.qsize() < _MAX_PENDING and self._bytes < _MAX_PENDING_BYTES:
+            self._bytes += len(message.data)
             self._arrived.put_nowait(message)
             return
         if not self.dropped:
@@ -76,9 +78,10 @@ class Subscriber(Generic[T]):
 
     async def _work(self) -> None:
         while (message := await self._arrived.get()) is not None and not self._stopping:
+            self._bytes -= len(message.data)
             try:
                 event = read_event(self._data, message.headers, message.data)
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001 - the data's validators are the user's code
                 self.invalid += 1
                 log.warning("%s: not handled: %s", message.subject, error)
                 continue

@@ -46,14 +46,16 @@ class Worker(Generic[T]):
 
     Each event is pulled by one of them, handed to the handler, and acknowledged once the handler has returned; the
     server confirms that (a *double ack*). While it is handled the server hears so, however long it takes: put an
-    `asyncio.timeout` into the handler if that should end. Then:
+    `asyncio.timeout` into the handler if that should end, and what blocks into `asyncio.to_thread`, for a blocked loop
+    looks dead. Then:
 
     - The handler raises: the event comes again, to any of the processes, after a back-off with jitter; after
       `max_deliver` deliveries it becomes a dead letter with the error. `RetryError` says when it comes again;
       `PoisonError`, and data that are not what `data` says, become a dead letter at once.
     - The process dies: the event comes again after `ack_wait`. If that has happened `max_deliver` times, it becomes a
       dead letter without another try.
-    - The worker is stopped: what is being handled is finished; what is not, another gets at once.
+    - The worker is stopped: what is being handled is finished, within `shutdown_timeout`; what is not, another gets at
+      once. That counts as a delivery.
 
     So a handler runs at least once for each event. What it publishes has the same ids when it is run again (see
     `Client.publish`), and `Once` keeps other effects from being repeated.
@@ -62,12 +64,14 @@ class Worker(Generic[T]):
     those with another get a copy each. The stream is waited for; the consumer is created.
     data: the type of the events' data. subject: which of the stream's events; None means all.
     concurrency: events in the handler at once, in this process. It takes no more than it can handle.
-    partitions: handle the events of one key in order, a retry before those behind it, over all processes. `subject`
-    then has `{partition}` as a token, for the number that `partition(key, partitions)` gives; with 1, and no such
-    token, all are in order. Each partition is a consumer, `<consumer>-<number>`, with one event under way at a time.
+    partitions: handle the events of one key in order, a retry before those behind it, over all processes; but for one
+    that loses NATS for longer than `ack_wait`, and goes on with what another has by then. `subject` has `{partition}`
+    as a token, for the number that `partition(key, partitions)` gives; with 1, and no such token, all are in order.
+    Each partition is a consumer, `<consumer>-<number>`, with one event under way at a time.
     ack_wait: seconds until the server gives the event of a process that died to another.
     retry_delay, longest_retry_delay: seconds of the first back-off, which then doubles, and its bound.
-    dead_letters: the subject of dead letters, which a stream must store; default `dead.<consumer>`.
+    dead_letters: the subject of dead letters, which a stream must store; default `dead.<consumer>`. They hold as much
+    of an event as fits into a message.
     from_now: a new consumer passes over what the stream already has.
     shutdown_timeout: seconds that a stop waits for handlers, before it cancels them.
     """
@@ -91,6 +95,7 @@ class Worker(Generic[T]):
         from_now: bool = False,
         shutdown_timeout: float = 10.0,
     ) -> None:
+        _check(stream, subject, concurrency, partitions, ack_wait, max_deliver)
         self.name = consumer
         self.counters = WorkerCounters()
         self._client = client
@@ -148,6 +153,8 @@ class Worker(Generic[T]):
                 if self._stopping.done():
                     await self._drain(tasks)
             finally:
+                for pull in self._pulls:
+                    pull.close()
                 await end(tasks)
             for one in ends:
                 if one.done() and not one.cancelled():
@@ -175,27 +182,33 @@ class Worker(Generic[T]):
             counters.in_flight += 1
             try:
                 await self._process(message, pull)
-            except asyncio.CancelledError:
-                counters.returned += 1
-                await tell(self._client.connection, message.reply, b"-NAK")
+            except BaseException:  # a cancellation, or what ends the process
+                await self._give_back(message)
                 raise
             finally:
                 counters.in_flight -= 1
                 pull.done(message)
 
+    async def _give_back(self, message: Msg) -> None:
+        try:
+            await tell(self._client.connection, message.reply, b"-NAK")
+        finally:
+            self.counters.returned += 1
+
     async def _process(self, message: Msg, pull: Pull) -> None:
         """Handle one delivery, and settle it one way or another."""
         attempt = message.metadata.num_delivered
         self.counters.redelivered += attempt > 1
-        try:
-            event = read_event(self._data, message.headers, message.data)
-        except ValueError as error:
-            await self._bury(message, pull, DeliveryError("invalid", str(error)), attempt, None)
-            return
         limit = pull.max_deliver(self._max_deliver)
         if attempt > limit:
             lost = DeliveryError("max_deliver", f"delivered {attempt - 1} times, and no worker came to an end with it")
-            await self._bury(message, pull, lost, attempt - 1, event)
+            await self._bury(message, pull, lost, attempt - 1)
+            return
+        try:
+            event = read_event(self._data, message.headers, message.data)
+        except Exception as error:  # noqa: BLE001 - the data's validators are the user's code
+            text = str(error) if isinstance(error, ValueError) else _said(error)
+            await self._bury(message, pull, DeliveryError("invalid", text), attempt)
             return
         failure = await self._handle(event, message, pull)
         if failure is None:
@@ -203,9 +216,9 @@ class Worker(Generic[T]):
                 self.counters.unconfirmed += 1
             self.counters.handled += 1
         elif isinstance(failure, PoisonError):
-            await self._bury(message, pull, DeliveryError("poison", failure.detail), attempt, event)
+            await self._bury(message, pull, DeliveryError("poison", failure.detail), attempt)
         elif attempt >= limit:
-            await self._bury(message, pull, DeliveryError("handler_failed", _said(failure)), attempt, event)
+            await self._bury(message, pull, DeliveryError("handler_failed", _said(failure)), attempt)
         else:
             delay = failure.after if isinstance(failure, RetryError) else self._delay(attempt)
             log.warning(
@@ -240,16 +253,14 @@ class Worker(Generic[T]):
         return random.uniform(bound / 2, bound)
 
     async def _retry(self, message: Msg, delay: float) -> None:
-        self.counters.retried += 1
         await tell(self._client.connection, message.reply, b"-NAK", delay=int(delay * 1e9))
+        self.counters.retried += 1
 
-    async def _bury(
-        self, message: Msg, pull: Pull, error: DeliveryError, attempts: int, event: Event[T] | None
-    ) -> None:
+    async def _bury(self, message: Msg, pull: Pull, error: DeliveryError, attempts: int) -> None:
         """Set a message aside; then, and only then, it is settled."""
         name = pull.spec.name
         place = Place(message.metadata.stream, message.metadata.sequence.stream, name)
-        letter = Letter(place, message.subject, message.headers or {}, message.data, error, attempts, event)
+        letter = Letter(place, message.subject, message.headers or {}, message.data, error, attempts)
         try:
             await bury(self._client, self._dead_letters, letter)
         except PublishError as problem:
@@ -271,7 +282,7 @@ class Worker(Generic[T]):
             found = await jetstream.get_msg(advice.stream, advice.sequence)
             place = Place(advice.stream, advice.sequence, pull.spec.name)
             subject, body = found.subject or "", found.data or b""
-            letter = Letter(place, subject, found.headers or {}, body, error, advice.deliveries, None)
+            letter = Letter(place, subject, found.headers or {}, body, error, advice.deliveries)
             await bury(self._client, self._dead_letters, letter)
             if (await jetstream.stream_info(advice.stream)).config.retention == RetentionPolicy.WORK_QUEUE:
                 await jetstream.delete_msg(advice.stream, advice.sequence)
@@ -283,6 +294,27 @@ class Worker(Generic[T]):
         log.error("%s: dead letter after %d attempts: %s: %s", pull.spec.name, advice.deliveries, letter.subject, error)
         self.counters.delivered += 1
         self.counters.dead_lettered[error.reason] += 1
+
+
+def _check(
+    stream: str | None,
+    subject: str | None,
+    concurrency: int,
+    partitions: int | None,
+    ack_wait: float,
+    max_deliver: int,
+) -> None:
+    """Raise ValueError for options that make no sense."""
+    if stream is None and subject is None:
+        raise ValueError("a worker needs a stream, or a subject by which it is found")
+    if partitions is not None and concurrency != 1:
+        raise ValueError(f"concurrency={concurrency}: with partitions, each of them is one event at a time")
+    numbers = {"concurrency": concurrency, "partitions": partitions, "max_deliver": max_deliver}
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number}: should be 1 or more")
+    if ack_wait <= 0:
+        raise ValueError(f"ack_wait={ack_wait:g}: should be more than 0 s")
 
 
 def _parts(consumer: str, subject: str | None, partitions: int | None) -> list[tuple[str, str | None]]:
