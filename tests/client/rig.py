@@ -46,7 +46,7 @@ class Rig(NamedTuple):
         """Return the documents in DEAD."""
         found = []
         state = (await self.client.jetstream.stream_info("DEAD")).state
-        for sequence in range(state.first_seq, state.last_seq + 1):
+        for sequence in range(max(1, state.first_seq), state.last_seq + 1):
             found.append(json.loads((await self.client.jetstream.get_msg("DEAD", sequence)).data or b"{}"))
         return found
 

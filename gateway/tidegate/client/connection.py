@@ -13,8 +13,9 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as Connection
 from nats.js import JetStreamContext
+from nats.js.api import PubAck
 
-from tidegate.client.delivery import NATS_ERRORS, current_delivery
+from tidegate.client.delivery import NATS_ERRORS, Delivery, current_delivery
 from tidegate.client.ending import end
 from tidegate.client.error import PublishError
 from tidegate.client.event import Event, new_event
@@ -70,7 +71,7 @@ class Client:
         """
         delivery = current_delivery()
         if isinstance(data, Event):
-            await self.store(subject, data, data.id if delivery is None else delivery.key_of(subject, data), timeout)
+            await self._publish_whole(subject, data, delivery, timeout)
             return data
         (event_id,) = self._ids.take(1)
         cause = delivery.event if delivery else None
@@ -83,7 +84,21 @@ class Client:
             await self.store(subject, event, event.id, timeout)
         return event
 
-    async def store(self, subject: str, event: Envelope, key: str, timeout: float) -> None:
+    async def _publish_whole(self, subject: str, event: Event[Any], delivery: Delivery | None, timeout: float) -> None:
+        """Publish an event that may be in the stream already: as this publication, or under another subject, or as what
+        is handled now, all of which the stream calls a duplicate."""
+        answer = await self.store(subject, event, event.id, timeout)
+        if not answer.duplicate:
+            return
+        handled = delivery.sequence if delivery else 0
+        if answer.seq != handled:
+            with suppress(nats.js.errors.NotFoundError):
+                stored = await self.jetstream.get_msg(answer.stream, answer.seq)
+                if stored.subject == subject:
+                    return
+        await self.store(subject, event, f"{event.id} {subject} {handled}", timeout)
+
+    async def store(self, subject: str, event: Envelope, key: str, timeout: float) -> PubAck:
         """Return once a stream has an event. key: its `Nats-Msg-Id`, by which the stream knows a copy.
 
         Raises PublishError.
@@ -96,7 +111,7 @@ class Client:
         while True:
             wait = max(0.1, min(start + timeout - loop.time(), _ANSWER_TIMEOUT))
             try:
-                await self.jetstream.publish(subject, body, timeout=wait, headers=headers)
+                return await self.jetstream.publish(subject, body, timeout=wait, headers=headers)
             except nats.js.errors.APIError as error:
                 reason = error.description or str(error)
                 if error.code is not None and error.code < 500:
@@ -111,8 +126,6 @@ class Client:
                 if self.connection.is_closed:
                     raise PublishError(subject, "the connection is closed", event) from error
                 reason = "no PubAck" if isinstance(error, TimeoutError) else str(error)
-            else:
-                return
             delay = backoff.next()
             if loop.time() + delay > start + timeout:
                 raise PublishError(subject, f"{reason}, for {loop.time() - start:.1f} s", event)

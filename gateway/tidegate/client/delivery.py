@@ -52,7 +52,6 @@ class Delivery:
         self.sequence = sequence
         self.attempt = attempt
         self._numbers: defaultdict[bytes, set[int]] = defaultdict(set)
-        self._own: set[str] = set()
 
     @contextmanager
     def new_id(self, subject: str, event: Envelope) -> Iterator[str]:
@@ -69,19 +68,11 @@ class Delivery:
         number = next(number for number in count() if number not in used)
         used.add(number)
         found = _uuid(_digest(key.hex(), str(number)))
-        self._own.add(found)
         try:
             yield found
         except (CancelledError, TimeoutError):
             used.discard(number)
             raise
-
-    def key_of(self, subject: str, event: Envelope) -> str:
-        """Return the `Nats-Msg-Id` of a whole event that the handler publishes. Of one that came from elsewhere it is
-        not the id: a stream that has it under another subject would take it for a copy."""
-        if event.id in self._own:
-            return event.id
-        return _uuid(_digest(self.stream or "", self.consumer, str(self.sequence), subject, event.source, event.id))
 
 
 def _digest(*parts: str) -> bytes:

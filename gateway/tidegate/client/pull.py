@@ -82,12 +82,13 @@ class Pull:
     async def __aexit__(self, *_exc: object) -> None:
         self._client.on_reconnect.remove(self._forget)
         await end(self._tasks)
+        self.close()
+        await self._leave_inbox()
         for reply in self.hands:  # what nobody took up after a cancellation
             await tell(self._client.connection, reply, b"-NAK")
-        for subscription in (self._subscription, self._advisories):
-            if subscription is not None:
-                with suppress(*NATS_ERRORS):
-                    await subscription.unsubscribe()
+        if self._advisories is not None:
+            with suppress(*NATS_ERRORS):
+                await self._advisories.unsubscribe()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -136,8 +137,8 @@ class Pull:
         self._requested = max(0, self._requested - 1)
         self._backoff.reset()
         self.hands[message.reply] = self._newest = message.metadata.sequence.stream
-        if self._stopped:
-            await self._give_back(message)
+        if self._stopped or self._arrived.qsize() >= self._waiting:
+            await self._give_back(message)  # nobody has room for it, as after a request that was forgotten
         else:
             self._arrived.put_nowait(message)
 

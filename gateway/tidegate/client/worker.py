@@ -50,8 +50,8 @@ class Worker(Generic[T]):
     looks dead. Then:
 
     - The handler raises: the event comes again, to any of the processes, after a back-off with jitter; after
-      `max_deliver` deliveries it becomes a dead letter with the error. `RetryError` says when it comes again;
-      `PoisonError`, and data that are not what `data` says, become a dead letter at once.
+      `max_deliver` deliveries it becomes a dead letter with the error. `RetryError` says when it comes again, and
+      counts as well; `PoisonError`, and data that are not what `data` says, become a dead letter at once.
     - The process dies: the event comes again after `ack_wait`. If that has happened `max_deliver` times, it becomes a
       dead letter without another try.
     - The worker is stopped: what is being handled is finished, within `shutdown_timeout`; what is not, another gets at
