@@ -13,8 +13,9 @@ from tests.support.checker import envelopes, nats_client
 from tests.support.gateway import GatewayProcess, gateway
 from tests.support.generator import device
 from tests.support.wait import eventually, port_open
+from tidegate.app.child import EmbeddedError
 from tidegate.app.config_file import load_config
-from tidegate.app.embedded import EmbeddedError, embedded_broker, embedded_nats, free_port
+from tidegate.app.embedded import embedded_broker, embedded_nats, free_port
 from tidegate.app.run import run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -65,16 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_previews(commands)
 
-    command = commands.add_parser(
-        "demo",
-        help="see it work, with servers of its own",
-        description="Sensors, a broker, the gateway, a stream and a "
-        "subscriber, on this machine, until Ctrl-C; then a balance. Needs the extra 'embedded'.",
-    )
-    command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
-    command.add_argument("--rate", type=_rate, default=100, metavar="N", help="messages a second (default 100)")
-    command.set_defaults(command=_demo)
-
+    _add_demo(commands)
     _add_dlq(commands)
 
     command = commands.add_parser(
@@ -128,6 +120,31 @@ def _add_previews(commands: Any) -> None:
     command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
     command.add_argument("--json", action="store_true", help="one JSON object a line")
     command.set_defaults(command=_tap)
+
+
+def _add_demo(commands: Any) -> None:
+    """The demos; that of the sensors is the one without a name."""
+    command = commands.add_parser(
+        "demo",
+        help="see it work, with servers of its own",
+        description="Devices, a broker, the gateway, streams and backend services, on this machine, until it is all "
+        "shown or Ctrl-C; then a balance. Needs the extra 'embedded'.",
+    )
+    command.add_argument(
+        "name",
+        nargs="?",
+        choices=("sensors", "food-delivery"),
+        default="sensors",
+        metavar="NAME",
+        help="sensors (default): readings to a subscriber; food-delivery: services, work queues, and what goes wrong",
+    )
+    command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
+    command.add_argument("--rate", type=_rate, metavar="N", help="sensors: messages a second (default 100)")
+    command.add_argument("--orders", type=_count, metavar="N", help="food-delivery: at least so many (default 30)")
+    command.add_argument(
+        "--faults", metavar="NAMES", help="food-delivery: chef,notification,twice,poison,nats (default: all), or none"
+    )
+    command.set_defaults(command=partial(_demo, command.error))
 
 
 _CASES = """\
@@ -274,10 +291,27 @@ def _endurance(config: Config, rate: int, size: int) -> str:
     return f"lasts {seconds / 3600:.1f} hours at {rate} messages of {size} bytes a second; then {end} is reached"
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(refuse: Callable[[str], NoReturn], options: argparse.Namespace) -> int:
+    if options.name == "food-delivery":
+        if options.rate is not None:
+            refuse("--rate is for the demo of the sensors; here orders come one a second")
+        return _food_delivery(options)
+    if options.orders is not None or options.faults is not None:
+        refuse("--orders and --faults are for the demo food-delivery")
     from tidegate.app.demo import demo
 
-    return int(_drive(demo(options.duration, options.rate)))
+    return int(_drive(demo(options.duration, options.rate or 100)))
+
+
+def _food_delivery(options: argparse.Namespace) -> NoReturn:
+    """Become the example's own program, so that it is the same from here and by hand."""
+    from tidegate.app.example import example_folder
+
+    duration = None if options.duration is None else f"{options.duration * 1000:.0f}ms"
+    given = {"--for": duration, "--orders": options.orders, "--faults": options.faults}
+    arguments = [f"{name}={value}" for name, value in given.items() if value is not None]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, str(example_folder("food_delivery") / "demo.py"), *arguments])
 
 
 def _schema(refuse: Callable[[str], NoReturn], options: argparse.Namespace) -> int:

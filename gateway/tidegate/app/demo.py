@@ -7,7 +7,6 @@ import contextlib
 import json
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,7 +23,8 @@ from nats.aio.msg import Msg
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tidegate.app.embedded import LEASH, EmbeddedError, embedded_broker, embedded_nats, free_port
+from tidegate.app.child import gateway_child
+from tidegate.app.embedded import embedded_broker, embedded_nats, free_port
 from tidegate.core import Envelope
 
 DEVICES = 5
@@ -95,37 +95,9 @@ def _say(text: str) -> None:
 
 @asynccontextmanager
 async def _gateway(config: Path, http: int) -> AsyncIterator[None]:
-    """Run the gateway as the process that a user would run; it ends when the demo does, however that ends."""
-    command = (sys.executable, "-m", "tidegate.app.cli", "run", "-c", str(config))
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", LEASH, "sh", *command), stdin=asyncio.subprocess.PIPE, start_new_session=True
-    )
-    assert process.stdin is not None
-    try:
-        await _await_ready(process, http)
+    async with gateway_child(config, http) as process:
         yield
-    finally:
-        process.stdin.close()
-        status = await process.wait()
-        _say(f"The gateway stopped with exit status {status}.")
-
-
-async def _await_ready(process: asyncio.subprocess.Process, port: int) -> None:
-    """Ask /-/ready until it says yes."""
-    deadline = time.monotonic() + _SETTLE_TIMEOUT
-    while True:
-        if process.returncode is not None:
-            raise EmbeddedError(f"the gateway ended with exit status {process.returncode}")
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"the gateway was not ready within {_SETTLE_TIMEOUT:g} s")
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
-            if b" 200 " in status:
-                return
-        await asyncio.sleep(0.05)
+    _say(f"The gateway stopped with exit status {process.returncode}.")
 
 
 async def _publish(port: int, rate: int, tally: Tally, stop: asyncio.Event, duration: float | None) -> None:

@@ -6,34 +6,17 @@ Both come as wheels, with the extra `embedded`. They listen on loopback and end 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
 import shutil
-import signal
 import socket
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tidegate.core import TidegateError
-
-log = logging.getLogger(__name__)
+from tidegate.app.child import EmbeddedError, child
 
 _START_TIMEOUT = 20.0
-_STOP_TIMEOUT = 10.0
-
-# The shell ends the server when its standard input closes, which the kernel does when the gateway is gone; and it ends
-# with the server. Of its output the watcher holds nothing open, so that the end of the server is the end of its log.
-LEASH = """\
-exec 3<&0
-"$@" </dev/null 3<&- & server=$!
-{ read _ <&3; kill $server; } >/dev/null 2>&1 & watcher=$!
-wait $server; status=$?
-kill $watcher 2>/dev/null
-exit $status
-"""
 
 _BROKER_CONFIG = """\
 id = 0
@@ -55,10 +38,6 @@ dynamic_filters = true
 """
 
 
-class EmbeddedError(TidegateError):
-    """An embedded server can't run here."""
-
-
 @asynccontextmanager
 async def embedded_nats(port: int, store: Path) -> AsyncIterator[None]:
     """Run a nats-server with JetStream, its data under `store`. Raises EmbeddedError."""
@@ -68,7 +47,7 @@ async def embedded_nats(port: int, store: Path) -> AsyncIterator[None]:
         raise EmbeddedError("there is no nats-server here; install it with: pip install 'tidegate[embedded]'")
     _make_folder(store)
     arguments = ("-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(store))
-    async with _child("nats-server", "/bin/sh", "-c", LEASH, "sh", program, *arguments) as process:
+    async with child("nats-server", program, *arguments, stdout=DEVNULL, stderr=PIPE) as process:
         assert process.stderr is not None
         await _await_line(process, process.stderr, b"Server is ready", "nats-server")
         drain = asyncio.create_task(_drain(process.stderr), name="nats-server log")
@@ -109,33 +88,7 @@ def _make_folder(folder: Path) -> None:
         raise EmbeddedError(f"the folder {folder} can't be made: {error.strerror}") from error
 
 
-@asynccontextmanager
-async def _child(name: str, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C is for the gateway, which then ends its servers in order
-    )
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(_STOP_TIMEOUT):
-                await process.wait()
-        except TimeoutError:
-            log.warning("%s did not stop; it is killed", name)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-
-
-async def _await_line(
-    process: asyncio.subprocess.Process, lines: asyncio.StreamReader, wanted: bytes, name: str
-) -> None:
+async def _await_line(process: Process, lines: asyncio.StreamReader, wanted: bytes, name: str) -> None:
     last = b""
     try:
         async with asyncio.timeout(_START_TIMEOUT):

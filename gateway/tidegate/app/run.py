@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tidegate.app.child import EmbeddedError
 from tidegate.app.config import Config
 from tidegate.app.config_file import load_config
-from tidegate.app.embedded import EmbeddedError, embedded_broker, embedded_nats
+from tidegate.app.embedded import embedded_broker, embedded_nats
 from tidegate.app.gateway import Gateway
 from tidegate.app.http import ListenError
 from tidegate.app.log import configure_logging
