@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.client.rig import Rig, Task, rig, running, worker
+from tests.support.proxy import proxy
 from tests.support.wait import eventually
-from tidegate.client import Event, Once
+from tidegate.client import Event, Once, connect
 
 
 async def some_event(r: Rig) -> Event[Task]:
@@ -157,3 +158,33 @@ async def test_the_memory_ends_after_its_time_to_live(tmp_path: Path) -> None:
         assert await is_first()
         assert not await is_first()
         await eventually(is_first, "it was forgotten")
+
+
+async def test_a_lost_answer_to_a_renewal_does_not_end_the_lease(tmp_path: Path) -> None:
+    """The renewal is stored, and the one who renews does not know its revision."""
+    async with (
+        rig(tmp_path) as r,
+        proxy(r.server.port) as link,
+        connect(f"nats://127.0.0.1:{link.port}", source="urn:example:other") as client,
+    ):
+        event, once = await some_event(r), Once(client, "EFFECTS", lease=3)
+        slow = once(event)
+        assert await slow.__aenter__()
+        first = (await r.client.jetstream.stream_info("KV_EFFECTS")).state.last_seq
+        link.down = False
+        await eventually(lambda: _later(r, first))
+        link.down = True
+
+        async def take() -> bool:
+            async with Once(r.client, "EFFECTS", lease=3)(event) as first:
+                return first
+
+        waiting = asyncio.create_task(take())
+        await asyncio.wait([waiting], timeout=5)
+        assert not waiting.done()
+        await slow.__aexit__(None, None, None)
+        assert not await waiting
+
+
+async def _later(r: Rig, sequence: int) -> bool:
+    return (await r.client.jetstream.stream_info("KV_EFFECTS")).state.last_seq > sequence

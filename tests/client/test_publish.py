@@ -81,6 +81,51 @@ async def test_a_handler_that_says_something_else_when_it_runs_again_loses_nothi
         assert await r.left("EVENTS") == 2
 
 
+async def test_a_whole_event_is_forwarded_within_its_stream_once_though_the_handler_runs_again(tmp_path: Path) -> None:
+    """To the stream it is a copy of what is there under another subject, and must not be lost for that."""
+    async with rig(tmp_path) as r:
+        event = await r.client.publish("work.new", Task(number=1))
+
+        async def route(event: Event[Task]) -> None:
+            await r.client.publish("work.urgent", event)
+
+        attempts = 0
+
+        async def twice(event: Event[Task]) -> None:
+            nonlocal attempts
+            attempts += 1
+            await route(event)
+            if attempts == 1:
+                raise OSError("died after its work was done")
+
+        async with running(worker(r, twice, subject="work.new")):
+            await eventually(lambda: attempts == 2)
+            await eventually(lambda: _is(r.left(), 1))
+        found = await r.client.jetstream.get_last_msg("WORK", "work.urgent")
+        assert found.data == event.to_json()
+
+
+async def _is(found: Awaitable[int], wanted: int) -> bool:
+    return await found == wanted
+
+
+async def test_what_a_handler_publishes_again_after_a_cancellation_is_stored_once(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        await r.client.publish("work.a", Task(number=1))
+        ids: list[str] = []
+
+        async def handle(_event: Event[Task]) -> None:
+            publishing = asyncio.create_task(r.client.publish("events.a", Task(number=2)))
+            await asyncio.sleep(0)
+            publishing.cancel()
+            await asyncio.wait([publishing])
+            ids.append((await r.client.publish("events.a", Task(number=2))).id)
+
+        await _handled_twice(r, handle)
+        assert ids[0] == ids[1]
+        assert await r.left("EVENTS") == 1
+
+
 async def test_publishing_waits_while_nats_is_away_and_stores_once(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         await r.server.kill()
@@ -98,6 +143,12 @@ async def test_what_no_stream_takes_is_an_error_that_has_the_event_to_try_again(
         await r.client.jetstream.add_stream(name="NOWHERE", subjects=["nowhere.>"])
         await r.client.publish("nowhere.a", refused.value.event)
         assert await r.left("NOWHERE") == 1
+
+
+async def test_what_is_no_subject_is_refused_at_once(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        with pytest.raises(PublishError, match="that is no subject"):
+            await r.client.publish("a b", Task(number=1))
 
 
 async def test_an_event_larger_than_the_server_takes_is_refused_at_once(tmp_path: Path) -> None:

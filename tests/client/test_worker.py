@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from nats.js.api import ConsumerConfig
+from pydantic import field_validator
 
 from tests.client.rig import Log, Rig, Task, rig, running, worker
 from tests.support.wait import eventually
-from tidegate.client import Event, PoisonError, RetryError, Worker, current_delivery, partition
+from tidegate.client import Event, PoisonError, RetryError, Worker, connect, current_delivery, partition
 
 
 async def emptied(rig: Rig) -> bool:
@@ -383,3 +384,121 @@ async def test_a_worker_says_at_once_that_its_dead_letters_have_no_stream(
 ) -> None:
     async with rig(tmp_path) as r, running(worker(r, Log(), dead_letters="nowhere.workers")):
         await eventually(lambda: "no stream stores nowhere.workers" in caplog.text)
+
+
+async def test_an_event_whose_publisher_used_odd_headers_is_handled(tmp_path: Path) -> None:
+    """`Status` is what a server's word about a request has, too."""
+    async with rig(tmp_path) as r:
+        event = await r.client.publish("events.a", Task(number=5))
+        headers = {"Content-Type": "application/cloudevents+json", "Status": "100"}
+        await r.client.jetstream.publish("work.a", event.to_json(), headers=headers)
+        log = Log()
+        async with running(worker(r, log)):
+            await eventually(lambda: emptied(r), "the queue is empty")
+        assert log.numbers == [5]
+
+
+async def test_data_whose_validator_fails_in_its_own_way_are_a_dead_letter(tmp_path: Path) -> None:
+    class Picky(Task):
+        @field_validator("name")
+        @classmethod
+        def _look_up(cls, name: str) -> str:
+            return {"known": name}[name]
+
+    async with rig(tmp_path) as r:
+        await r.client.publish("work.a", Task(number=0, name="odd"))
+        await r.client.publish("work.a", Task(number=1, name="known"))
+        log = Log()
+        async with running(Worker(r.client, "WORK", "workers", Picky, log)):
+            await eventually(lambda: emptied(r), "the queue is empty")
+        (letter,) = await r.dead_letters()
+        assert (letter["reason"], letter["detail"]) == ("invalid", "KeyError: 'odd'")
+        assert log.numbers == [1]
+
+
+async def test_events_of_bytes_are_handled_and_published(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        got: list[bytes] = []
+
+        async def handle(event: Event[bytes]) -> None:
+            got.append(event.data)
+
+        await r.client.publish("work.a", b"\x00\xff", type="com.example.picture.v1")
+        await r.client.publish("work.a", Task(number=0))
+        async with running(Worker(r.client, "WORK", "workers", bytes, handle)):
+            await eventually(lambda: emptied(r), "the queue is empty")
+        (letter,) = await r.dead_letters()
+        assert got == [b"\x00\xff"]
+        assert letter["detail"] == "its data are no bytes"
+
+
+async def test_a_large_event_becomes_a_dead_letter_with_what_fits(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        event = await r.client.publish("work.a", Task(number=0, name="x" * 900_000))
+        headers = {"Content-Type": "application/cloudevents+json", "Quoted": '"' * 60_000}
+        await r.client.jetstream.publish("work.a", event.to_json(), headers=headers)
+        async with running(worker(r, Log(lambda *_: PoisonError("never")))):
+            await eventually(lambda: emptied(r), "the queue is empty")
+        letters = await r.dead_letters()
+        assert [letter["size"] for letter in letters] == 2 * [len(event.to_json())]
+        for letter in letters:
+            assert letter["truncated"]
+            assert event.to_json().startswith(b64decode(letter["data_base64"]))
+
+
+async def test_a_consumer_that_began_with_what_came_next_loses_nothing_when_it_is_deleted(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        await r.put(3, "events.before")
+        log = Log()
+        some = Worker(r.client, "EVENTS", "late", Task, log, from_now=True)
+        async with running(some):
+            await eventually(lambda: some.ready)
+            await r.client.publish("events.a", Task(number=10))
+            await eventually(lambda: log.numbers == [10])
+            await r.client.jetstream.delete_consumer("EVENTS", "late")
+            await r.client.publish("events.a", Task(number=11))
+            await eventually(lambda: log.numbers == [10, 11])
+
+
+@pytest.mark.slow
+async def test_after_a_silence_of_the_server_no_more_is_handled_at_once_than_the_concurrency(tmp_path: Path) -> None:
+    """The server hangs for longer than it may be silent; then it has the old requests and gets new ones."""
+    async with rig(tmp_path) as r, connect(r.url, source="urn:example:other", ping_interval=60) as client:
+        release, busy = asyncio.Event(), 0
+
+        async def hold(_event: Event[Task]) -> None:
+            nonlocal busy
+            busy += 1
+            await release.wait()
+            busy -= 1
+
+        some = Worker(client, "WORK", "workers", Task, hold, concurrency=3)
+        async with running(some):
+            await eventually(lambda: some.ready)
+            r.server.pause()
+            await asyncio.sleep(16)
+            r.server.resume()
+            for number in range(12):
+                await r.client.publish("work.a", Task(number=number))
+            await eventually(lambda: busy == 3)
+            assert some.counters.delivered == 3
+            release.set()
+            await eventually(lambda: emptied(r), "the queue is empty", timeout=60)
+        assert some.counters.balanced
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"concurrency": 0}, "concurrency=0: should be 1 or more"),
+        ({"max_deliver": 0}, "max_deliver=0: should be 1 or more"),
+        ({"ack_wait": 0.0}, "ack_wait=0: should be more than 0 s"),
+        ({"concurrency": 2, "partitions": 1}, "concurrency=2: with partitions, each of them is one event at a time"),
+    ],
+)
+async def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, float], said: str) -> None:
+    async with rig(tmp_path) as r:
+        with pytest.raises(ValueError, match=said):
+            worker(r, Log(), **options)
+        with pytest.raises(ValueError, match="needs a stream, or a subject"):
+            Worker(r.client, None, "workers", Task, Log())

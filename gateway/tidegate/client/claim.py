@@ -55,13 +55,24 @@ class Claim:
 
     async def renew(self) -> None:
         """Keep it until cancelled."""
+        quarter = self._lease / 4
         while True:
-            await asyncio.sleep(self._lease / 3)
+            await asyncio.sleep(quarter)
             with suppress(*NATS_ERRORS):
-                await self._find()  # the answer to the last renewal may have been lost
-                headers = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
-                answer = await self._jetstream.publish(self._subject, self._mark, headers=headers, msg_ttl=self._lease)
-                self._revision = answer.seq
+                async with asyncio.timeout(quarter):
+                    await self._renew()
+
+    async def _renew(self) -> None:
+        try:
+            await self._write()
+        except nats.js.errors.APIError:  # perhaps the answer to the last renewal was lost, and the revision is another
+            if await self._find() == self._mark:
+                await self._write()
+
+    async def _write(self) -> None:
+        headers = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
+        answer = await self._jetstream.publish(self._subject, self._mark, headers=headers, msg_ttl=self._lease)
+        self._revision = answer.seq
 
     async def finish(self) -> None:
         """Store that the effect was run. Tries for as long as the lease; after that it may be run again, which is no
