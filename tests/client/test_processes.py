@@ -3,56 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from nats.js.errors import NotFoundError
 
 from tests.client.rig import Rig, Task, rig
+from tests.support.program import Program, program
 from tests.support.wait import eventually
 
 ROOT = Path(__file__).parents[2]
 
 
-class Process:
-    """A worker process, and the lines that it printed."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().strip())
-
-    def numbers(self, what: str) -> list[int]:
-        """Return the numbers of the tasks that were `started` or `done`."""
-        return [int(line.split()[1]) for line in self.lines if line.startswith(f"{what} ")]
+def numbers(running: Program, what: str) -> list[int]:
+    """Return the numbers of the tasks that were `started` or `done`."""
+    return [int(line.split()[1]) for line in running.lines if line.startswith(f"{what} ")]
 
 
-@asynccontextmanager
-async def process(r: Rig, *arguments: str) -> AsyncIterator[Process]:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.client.process", r.url, *arguments), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    found = Process(child)
-    reading = asyncio.create_task(found.read())
-    try:
-        yield found
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
-        await reading
+def process(r: Rig, *arguments: str) -> AbstractAsyncContextManager[Program]:
+    """Run a worker."""
+    return program(ROOT, sys.executable, "-m", "tests.client.process", r.url, *arguments)
 
 
 async def fill(r: Rig, count: int) -> None:
@@ -68,10 +44,10 @@ async def test_two_worker_processes_share_10000_tasks_evenly_and_none_is_done_tw
         await eventually(lambda: _waiting(r, 2), "both wait for work")
         await fill(r, 10_000)
         await eventually(lambda: _empty(r), "the queue is empty", timeout=60)
-        await eventually(lambda: len(one.numbers("done")) + len(other.numbers("done")) == 10_000)
-    shares = len(one.numbers("done")), len(other.numbers("done"))
+        await eventually(lambda: len(numbers(one, "done")) + len(numbers(other, "done")) == 10_000)
+    shares = len(numbers(one, "done")), len(numbers(other, "done"))
     print(f"shares {shares}")
-    assert sorted(one.numbers("done") + other.numbers("done")) == list(range(10_000))
+    assert sorted(numbers(one, "done") + numbers(other, "done")) == list(range(10_000))
     assert abs(shares[0] - shares[1]) <= 0.2 * 10_000 / 2
 
 
@@ -94,30 +70,30 @@ async def test_the_tasks_of_a_killed_worker_are_redone_within_ack_wait(tmp_path:
         arguments = ("--concurrency", "4", "--ack-wait", "2")
         async with process(r, *arguments, "--takes", "60") as dying:
             await r.put(8)
-            await eventually(lambda: len(dying.numbers("started")) == 4)
+            await eventually(lambda: len(numbers(dying, "started")) == 4)
             async with process(r, *arguments) as other:
-                await eventually(lambda: len(other.numbers("done")) == 4)
+                await eventually(lambda: len(numbers(other, "done")) == 4)
                 await eventually(lambda: r.client.connection.is_connected)
                 dying.process.kill()
                 killed = time.monotonic()
                 await eventually(lambda: _empty(r), "the queue is empty")
                 assert time.monotonic() - killed < 3.5
-        assert sorted(other.numbers("done")) == list(range(8))
+        assert sorted(numbers(other, "done")) == list(range(8))
 
 
 @pytest.mark.slow
 async def test_a_sigterm_lets_a_worker_finish_what_it_has_and_leave_in_order(tmp_path: Path) -> None:
     async with rig(tmp_path) as r, process(r, "--concurrency", "3", "--takes", "0.5") as one:
         await r.put(9)
-        await eventually(lambda: len(one.numbers("started")) == 3)
+        await eventually(lambda: len(numbers(one, "started")) == 3)
         one.process.send_signal(signal.SIGTERM)
         assert await one.process.wait() == 0
         await eventually(lambda: one.lines[-1:] == ["left in order, balanced True"])
-        done = one.numbers("done")
-        assert sorted(done) == sorted(one.numbers("started"))
+        done = numbers(one, "done")
+        assert sorted(done) == sorted(numbers(one, "started"))
         async with process(r) as other:
             await eventually(lambda: _empty(r), "the queue is empty")  # at once: ack_wait is 30 s
-        assert sorted(done + other.numbers("done")) == list(range(9))
+        assert sorted(done + numbers(other, "done")) == list(range(9))
 
 
 @pytest.mark.slow
@@ -135,12 +111,12 @@ async def test_through_kills_of_workers_and_of_nats_every_task_is_done_and_few_t
             goal = chance.randrange(50, 600)
             async with process(r, *arguments) as dying:
                 await eventually(lambda dying=dying, goal=goal: len(dying.lines) > goal)  # type: ignore[misc]
-            done.update(dying.numbers("done"))
+            done.update(numbers(dying, "done"))
         async with process(r, *arguments) as steady:
-            await eventually(lambda: len(steady.numbers("done")) > 100)
+            await eventually(lambda: len(numbers(steady, "done")) > 100)
             await r.server.kill()
             await r.server.start()
             await eventually(lambda: _empty(r), "the queue is empty", timeout=60)
-        done.update(steady.numbers("done"))
+        done.update(numbers(steady, "done"))
     assert set(done) == set(range(count))
     assert done.total() - count <= 5 * 8

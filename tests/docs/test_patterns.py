@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 
 from tests.app.helpers import tidegate
 from tests.support.gateway import gateway
+from tests.support.program import Program, program
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
 from tidegate.app.embedded import free_port
@@ -28,37 +29,13 @@ BLOCKS = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", TEXT, re.D
 SERVICES = ("screen.py", "kitchen.py", "cashier.py", "chef.py", "caller.py")
 
 
-class Service:
-    """A file of the documentation, running."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip())
-
-
 @asynccontextmanager
-async def service(folder: Path, name: str) -> AsyncIterator[Service]:
+async def service(folder: Path, name: str) -> AsyncIterator[Program]:
     """Run a file; at the end a SIGTERM must end it in order."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, name, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    running = Service(process)
-    reading = asyncio.create_task(running.read())
-    try:
+    async with program(folder, sys.executable, name) as running:
         yield running
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        assert await process.wait() == 0, name
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        await reading
+        running.process.terminate()
+        assert await running.process.wait() == 0, name
 
 
 async def _finished(folder: Path, name: str) -> str:
@@ -105,7 +82,7 @@ async def test_the_patterns_work_together_as_the_documentation_says(tmp_path: Pa
             await _call_a_table(tmp_path, mqtt)
 
 
-async def _has(running: Service, *lines: str) -> None:
+async def _has(running: Program, *lines: str) -> None:
     await eventually(lambda: sorted(running.lines) == sorted(lines), f"{lines}, and not {running.lines}")
 
 
