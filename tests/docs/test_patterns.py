@@ -48,7 +48,7 @@ async def _finished(folder: Path, name: str) -> str:
 
 def test_each_pattern_has_under_twenty_lines_of_its_own() -> None:
     """Counted without blank lines and imports."""
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     for name, body in BLOCKS.items():
         lines = [line for line in body.splitlines() if line and not line.startswith(("import ", "from "))]
         assert len(lines) < 20, name
@@ -77,6 +77,7 @@ async def test_the_patterns_work_together_as_the_documentation_says(tmp_path: Pa
             await _has(running["cashier.py"], "order 7: charged", "order 7: was charged before")
             await _has(running["chef.py"], *2 * ["cooked soup", "cooked pizza"])
             await _has(running["caller.py"], "calling table t-1: order 1")
+            assert (await _finished(tmp_path, "latest.py")).startswith("the last order was 7, at ")
             listed = await tidegate("dlq", "ls", "-c", config)
             assert [line.split()[2:4] for line in listed.out.splitlines()[1:]] == 2 * [["chefs", "poison"]]
             await _call_a_table(tmp_path, mqtt)
