@@ -157,12 +157,20 @@ async def test_an_event_larger_than_the_server_takes_is_refused_at_once(tmp_path
             await r.client.publish("events.a", Task(number=1, name="x" * 1_100_000))
 
 
-async def test_a_refused_login_is_an_error_without_the_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["options", "url"])
+async def test_a_refused_login_is_an_error_without_the_password(
+    tmp_path: Path, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with nats_server(tmp_path, "authorization {user: u, password: right}") as server:
+        place = f"127.0.0.1:{server.port}"
+        url, options = f"nats://{place}", {"user": "u", "password": "canary"}
+        if where == "url":
+            url, options = f"nats://u:canary@{place}", {}
         with pytest.raises(ConnectError) as refused:
-            async with connect(f"nats://127.0.0.1:{server.port}", source="urn:example:x", user="u", password="canary"):
+            async with connect(url, source="urn:example:x", **options):
                 pass
-        assert "canary" not in str(refused.value)
+        assert "canary" not in f"{refused.value} {caplog.text}"
+        assert place in str(refused.value)
         assert "uthorization" in str(refused.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -141,6 +142,7 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
     Raises ConnectError if the server refuses the login.
     """
     client = Client(source)
+    endpoint = re.sub(r"//[^/@]*@", "//", str(servers))  # without a user and password
     said = ""
     refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -163,9 +165,7 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
 
     async def on_close() -> None:
         if not client.closed.done():
-            client.closed.set_exception(
-                ConnectError(str(servers), f"closed: {client.connection.last_error or 'for good'}")
-            )
+            client.closed.set_exception(ConnectError(endpoint, f"closed: {client.connection.last_error or 'for good'}"))
 
     usual: dict[str, Any] = {
         "name": source,
@@ -177,7 +177,7 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
         "reconnected_cb": on_reconnect,
         "closed_cb": on_close,
     }
-    await _connected(asyncio.create_task(client.connection.connect(servers, **{**usual, **options})), refused, servers)
+    await _connected(asyncio.create_task(client.connection.connect(servers, **{**usual, **options})), refused, endpoint)
     try:
         yield client
     finally:
@@ -190,15 +190,15 @@ async def connect(servers: str | list[str], *, source: str, **options: Any) -> A
                 await client.connection.close()
 
 
-async def _connected(connecting: asyncio.Task[None], refused: asyncio.Future[str], servers: str | list[str]) -> None:
+async def _connected(connecting: asyncio.Task[None], refused: asyncio.Future[str], endpoint: str) -> None:
     """Wait until connected. nats-py itself would offer a refused login again for ever. Raises ConnectError."""
     try:
         either: list[asyncio.Future[Any]] = [connecting, refused]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
-            raise ConnectError(str(servers), refused.result())
+            raise ConnectError(endpoint, refused.result())
         await connecting
     except NATS_ERRORS as error:
-        raise ConnectError(str(servers), str(error)) from error
+        raise ConnectError(endpoint, str(error)) from error
     finally:
         await end([connecting])
