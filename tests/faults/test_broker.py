@@ -116,7 +116,7 @@ async def test_f15_a_broker_that_ignores_the_receive_maximum_fills_neither_memor
             assert found.in_flight <= window
             assert len(acknowledged) <= found.spooled
             assert await running.total("tidegate_spool_bytes") <= 256 * 1024 + window * size
-            assert connection.unsent > count * size / 2
+            assert connection.unsent > count * size / 4  # the kernel's buffers of both ends take up to 10 MB
             assert resources(running).memory < before.memory + 24 * MIB
             await server.start()
             await eventually(lambda: len(acknowledged) == count, "every message is acknowledged", 60)
