@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -296,12 +297,17 @@ async def test_a_pipe_that_is_closed_ends_it_without_a_traceback(tmp_path: Path)
         await _accept(connection)
         assert tap.process.stdout is not None
         tap.process.stdout._transport.close()  # type: ignore[attr-defined]
-        for _ in range(3):
-            await connection.send(publish_packet(b"a", b"1", properties=b""))
         assert tap.process.stderr is not None
-        async with asyncio.timeout(30):
-            err = (await tap.process.stderr.read()).decode()
-            await tap.process.wait()
+        reading = asyncio.create_task(tap.process.stderr.read())
+
+        async def ended() -> bool:
+            with contextlib.suppress(OSError):
+                await connection.send(publish_packet(b"a", b"1", properties=b""))
+            return reading.done()
+
+        await eventually(ended, "it notices that nobody reads", timeout=30)
+        err = (await reading).decode()
+        await tap.process.wait()
     assert "Traceback" not in err
     assert "Exception" not in err
 

@@ -70,10 +70,10 @@ PAIRS = [
 async def test_two_streams_stand_beside_each_other_exactly_where_their_subjects_do_not_overlap(tmp_path: Path) -> None:
     async with nats_server(tmp_path) as server, nats_client(server.port) as client:
         jetstream = client.jetstream()
-        for first, second in PAIRS:
-            await jetstream.add_stream(name="FIRST", subjects=[first])
+        for number, (first, second) in enumerate(PAIRS):  # with new names: a server may still be deleting the old
+            await jetstream.add_stream(name=f"FIRST-{number}", subjects=[first])
             expected = pytest.raises(BadRequestError, match="overlap") if overlap(first, second) else nullcontext()
             with expected:
-                await jetstream.add_stream(name="SECOND", subjects=[second])
-                await jetstream.delete_stream("SECOND")
-            await jetstream.delete_stream("FIRST")
+                await jetstream.add_stream(name=f"SECOND-{number}", subjects=[second])
+                await jetstream.delete_stream(f"SECOND-{number}")
+            await jetstream.delete_stream(f"FIRST-{number}")
