@@ -156,7 +156,8 @@ def _handled(report: Report) -> str:
     rows = [(one.name, f"{one.rate:,.0f}", f"{one.microseconds:.0f}") for one in report.handled]
     note = (
         "\n\nA `tidegate.client.Worker` in one process, with a handler that does nothing: each task pulled from a work "
-        "queue, validated, acknowledged, and the acknowledgement confirmed. `python -m tests.benchmarks.workers`."
+        "queue, validated, acknowledged, and the acknowledgement confirmed. `python -m tests.benchmarks.workers` "
+        "measures this alone."
     )
     return "## Workers\n\n" + _rows(head, rows) + note if rows else ""
 
