@@ -7,11 +7,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from tidegate.core import (
-    Backoff,
     ConnectError,
     DeliveryError,
     Encoded,
@@ -24,6 +23,7 @@ from tidegate.core import (
 from tidegate.core.topic import MAX_TOPIC_BYTES
 from tidegate.mqtt.codec import Ack, Closing, ConnAck, Pong, Reply
 from tidegate.mqtt.handshake import BrokerOptions, connect
+from tidegate.mqtt.kept_connection import KeptConnection
 from tidegate.mqtt.link import Link
 from tidegate.mqtt.packet import PUBCOMP, PUBREC, PUBREL, PacketReader, Publish, encode_acks, encode_publish
 
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _MAX_PACKET = 256 * 1024  # of what a broker sends to a client without subscriptions
 _MAX_ID = 65_535
-_CLOSE_TIMEOUT = 2.0
 _PORTION = 64 * 1024  # bytes written at once
 _RETAIN = 0x01
 
@@ -69,7 +68,7 @@ class _Item(NamedTuple):
     ticket: _Ticket
 
 
-class Publisher:
+class Publisher(KeptConnection):
     """A `Sink` that publishes to a broker: an event's `subject` is the topic. Use as `async with`; it connects in the
     background and reconnects for ever.
 
@@ -81,15 +80,12 @@ class Publisher:
     broker may have an older state of it, and answer PUBREL for a message that it no longer has. A broker that closes
     the connection over the same message again and again would keep all others from their way, so that is refused.
 
-    up: connected. last_error: why it is not, or was not last time. resends: messages published more than once.
+    up: connected. resends: messages published more than once.
     """
 
     def __init__(self, options: PublisherOptions, name: str = "") -> None:
+        super().__init__(options, name, "publisher")
         self.options = replace(options, session_expiry=0)
-        self.name = name or options.client_id
-        self.up = False
-        self.last_error: str | None = None
-        self.connects = 0
         self.sessions_lost = 0
         self.resends = 0
         self._turn = asyncio.Lock()
@@ -101,36 +97,16 @@ class Publisher:
         self._tickets: set[_Ticket] = set()
         self._in_flight = 0
         self._next_id = 0
-        self._link: Link | None = None
         self._limits = ConnAck(session_present=False, refusal=None)
         self._qos = options.qos
         self._progress = False
         self._blames_us = True
         self._suspicion = 0
-        self._backoff = Backoff()
-        self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name=f"mqtt publisher {self.name}")
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
         for ticket in self._tickets:
             ticket.future.cancel()
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """The task that keeps this running. Before the context is left only a defect ends it."""
-        assert self._task is not None
-        return self._task
-
-    @property
-    def reconnects(self) -> int:
-        """Connections after the first."""
-        return max(0, self.connects - 1)
 
     @property
     def in_flight(self) -> int:
@@ -227,15 +203,13 @@ class Publisher:
                     raise ProtocolError("a PUBLISH without a subscription")
                 self._take(link, self.options.codec.read(packet))
         except ProtocolError as error:
-            self._blames_us = False
-            link.fail(str(error))
+            self._fail(link, str(error))
         self._publish()
 
     def _take(self, link: Link, reply: Reply) -> None:
         match reply:
             case Ack(is_passing=True, refusal=refusal):
-                self._blames_us = False
-                link.fail(f"the broker takes no more now: {refusal}")
+                self._fail(link, f"the broker takes no more now: {refusal}")
             case Ack(kind=kind, packet_id=packet_id, refusal=None) if kind == PUBREC:
                 link.write(encode_acks(PUBREL, [packet_id]))
             case Ack(kind=kind, packet_id=packet_id, refusal=refusal) if kind != PUBREL:
@@ -277,18 +251,6 @@ class Publisher:
 
     # Connecting
 
-    async def _run(self) -> None:
-        """Keep a connection, until cancelled."""
-        while True:
-            try:
-                link = await self._connect()
-            except (ConnectError, ProtocolError) as error:
-                reason = str(error)
-            else:
-                reason = await self._serve(link)
-            self._lost(reason)
-            await asyncio.sleep(self._backoff.next())
-
     async def _connect(self) -> Link:
         options = self.options
         reader = PacketReader(_MAX_PACKET, options.codec.read_properties)
@@ -303,6 +265,7 @@ class Publisher:
         """Take up publishing on a new connection: first, and in order, what the last one got no answer for."""
         self.connects += 1
         self._limits = connack
+        self._keep_alive = self.options.keep_alive if connack.keep_alive is None else connack.keep_alive
         if connack.maximum_qos < self.options.qos:
             log.warning("%s: the broker takes QoS %d at most", self.name, connack.maximum_qos)
         self._qos = min(self.options.qos, connack.maximum_qos)
@@ -318,33 +281,15 @@ class Publisher:
         log.info("%s: connected to %s, publishes at QoS %d", self.name, self.options.endpoint, self._qos)
         self._read()
 
-    async def _serve(self, link: Link) -> str:
-        """Keep the connection alive until it ends; return why it ended. On cancellation close it in order."""
-        keep_alive = self.options.keep_alive if self._limits.keep_alive is None else self._limits.keep_alive
-        interval = keep_alive / 2 or None
-        try:
-            while True:
-                await asyncio.wait([link.ended], timeout=interval)
-                if link.ended.done():
-                    return link.ended.result()
-                if link.is_silent(interval or 0):
-                    self._blames_us = False
-                    link.fail(f"no sign of life for {keep_alive} s (keep-alive)")
-                else:
-                    self._ping(link)
-        except asyncio.CancelledError:
-            self._link = None
-            await link.close(self.options.codec.disconnect(), _CLOSE_TIMEOUT)
-            raise
+    def _fail(self, link: Link, reason: str) -> None:
+        self._blames_us = False
+        super()._fail(link, reason)
 
     def _lost(self, reason: str) -> None:
-        repeated = not self.up and reason == self.last_error
-        log.log(logging.DEBUG if repeated else logging.WARNING, "%s: not connected: %s", self.name, reason)
-        if self.up and self._blames_us and not self._progress:
+        suspicious = self.up and self._blames_us and not self._progress
+        super()._lost(reason)
+        if suspicious:
             self._suspect(reason)
-        self.up = False
-        self._link = None
-        self.last_error = reason
 
     def _suspect(self, reason: str) -> None:
         """Count a connection that the broker closed without taking anything, and at the end give up the message that

@@ -9,12 +9,12 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Self
 from zlib import crc32
 
-from tidegate.core import Backoff, Batch, ConnectError, IdSource, Message, Properties, ProtocolError, new_tuple
+from tidegate.core import Batch, IdSource, Message, Properties, ProtocolError, new_tuple
 from tidegate.mqtt.codec import Ack, Closing, ConnAck, Pong, SubAck
 from tidegate.mqtt.handshake import BrokerOptions, connect
+from tidegate.mqtt.kept_connection import KeptConnection
 from tidegate.mqtt.link import Link
 from tidegate.mqtt.packet import (
     PUBACK,
@@ -33,7 +33,6 @@ from tidegate.mqtt.packet_table import PacketTable, fill, rows_of
 log = logging.getLogger(__name__)
 
 _SUBSCRIBE_ID = 1
-_CLOSE_TIMEOUT = 2.0
 _MAX_HEADER = 70_000  # a packet's bytes besides its payload: the longest topic, and some properties
 
 MAX_BATCH = 128
@@ -76,25 +75,21 @@ class _Receipt:
         self.done = False
 
 
-class Session:
+class Session(KeptConnection):
     """A `Source` over one MQTT session. Use as `async with`; it connects in the background and reconnects for ever.
 
-    up: connected and subscribed. last_error: why it is not, or was not last time. granted_qos: what the broker gave.
+    up: connected and subscribed. granted_qos: what the broker gave.
     stale_acks: messages settled after their connection was gone; the broker sends them again.
     """
 
     def __init__(self, options: SessionOptions, name: str = "") -> None:
+        super().__init__(options, name, "session")
         self.options = options
-        self.name = name or options.client_id
-        self.up = False
-        self.last_error: str | None = None
         self.granted_qos: int | None = None
-        self.connects = 0
         self.sessions_lost = 0
         self.stale_acks = 0
         self.duplicates = 0
         self._ids = IdSource()
-        self._link: Link | None = None
         self._epoch = 0
         self._receipts: deque[_Receipt] = deque()
         self._unsettled = 0
@@ -103,30 +98,10 @@ class Session:
         self._packet_state = memoryview(bytearray(65536))
         self._table = PacketTable(options.state_file, f"{options.endpoint} {options.client_id}")
         self._pings: deque[int] = deque()
-        self._keep_alive = options.keep_alive
-        self._backoff = Backoff()
-        self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name=f"mqtt session {self.name}")
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
         self._table.close()
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """The task that keeps this running. Before the context is left only a defect ends it."""
-        assert self._task is not None
-        return self._task
-
-    @property
-    def reconnects(self) -> int:
-        """Connections after the first."""
-        return max(0, self.connects - 1)
 
     @property
     def unsettled(self) -> int:
@@ -334,18 +309,6 @@ class Session:
 
     # Connecting
 
-    async def _run(self) -> None:
-        """Keep a connection, until cancelled."""
-        while True:
-            try:
-                link = await self._connect()
-            except (ConnectError, ProtocolError) as error:
-                reason = str(error)
-            else:
-                reason = await self._serve(link)
-            self._lost(reason)
-            await asyncio.sleep(self._backoff.next())
-
     async def _connect(self) -> Link:
         options = self.options
         read_properties = options.codec.read_properties if options.codec.has_properties else None
@@ -376,27 +339,3 @@ class Session:
         self._keep_alive = self.options.keep_alive if connack.keep_alive is None else connack.keep_alive
         link.write(self.options.codec.subscribe(_SUBSCRIBE_ID, self.options.topic_filter, self.options.qos))
         self._readable.set()
-
-    async def _serve(self, link: Link) -> str:
-        """Keep the connection alive until it ends; return why it ended. On cancellation close it in order."""
-        interval = self._keep_alive / 2 or None
-        try:
-            while True:
-                await asyncio.wait([link.ended], timeout=interval)
-                if link.ended.done():
-                    return link.ended.result()
-                if link.is_silent(interval or 0):
-                    link.fail(f"no sign of life for {self._keep_alive} s (keep-alive)")
-                else:
-                    self._ping(link)
-        except asyncio.CancelledError:
-            self._link = None
-            await link.close(self.options.codec.disconnect(), _CLOSE_TIMEOUT)
-            raise
-
-    def _lost(self, reason: str) -> None:
-        repeated = not self.up and reason == self.last_error
-        self.up = False
-        self._link = None
-        self.last_error = reason
-        log.log(logging.DEBUG if repeated else logging.WARNING, "%s: not connected: %s", self.name, reason)
