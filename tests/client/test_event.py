@@ -53,6 +53,13 @@ def test_an_event_is_one_to_others() -> None:
     assert found.get_data()["device"] == "d"
 
 
+def test_data_may_be_of_any_type_that_is_json() -> None:
+    written = new_event(dict, {"a": 1}, id="1", source="urn:example:s", type="com.example.x.v1", cause=None)
+    assert read_event(dict[str, int], STRUCTURED, written.to_json()).data == {"a": 1}
+    with pytest.raises(ValueError, match=r"data\.a: Input should be a valid boolean"):
+        read_event(dict[str, bool], STRUCTURED, written.to_json().replace(b'{"a":1}', b'{"a":7}'))
+
+
 def test_events_and_their_data_can_not_be_changed() -> None:
     some = event(Reading(device="d"))
     with pytest.raises(ValidationError):

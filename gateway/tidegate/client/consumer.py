@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,6 @@ import nats.js.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StreamInfo
 
 from tidegate.client.connection import Client
-
-log = logging.getLogger(__name__)
 
 _MAX_ACK_PENDING = 10_000
 """Deliveries on their way to all processes of a consumer together; each process bounds its own."""

@@ -47,7 +47,7 @@ def read_event(data_type: type[T], headers: Mapping[str, str] | None, body: byte
     Raises ValueError, with one sentence, if it is not an event, not of the declared type, or its data is not.
     """
     wanted = getattr(data_type, "event_type", None)
-    if issubclass(data_type, bytes):
+    if data_type is bytes:
         return _read_bytes(data_type, Envelope.from_nats(headers, body))
     try:
         event: Event[T] = Event[data_type].from_nats(headers, body)  # type: ignore[valid-type, assignment]
