@@ -36,7 +36,8 @@ class RunningDownBridge:
 
     @property
     def problem(self) -> str | None:
-        """Return why this bridge can't deliver messages now, or None. That NATS is away is told for all bridges."""
+        """Return why this bridge can't deliver messages now, or None. That NATS is away is told once it has been for a
+        second: there is no spool on the way down."""
         if not self.session.up:
             return f"mqtt: {self.session.last_error or 'not yet connected'}"
         blocked = self.source.blocked or self._dead_sink.blocked
