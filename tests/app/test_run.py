@@ -213,8 +213,8 @@ async def test_a_reload_changes_the_log_level_and_format(tmp_path: Path) -> None
 async def test_the_log_of_a_life_is_json_lines(tmp_path: Path) -> None:
     async with any_broker(tmp_path / "mqtt") as broker, nats_server(tmp_path / "nats") as server:
         path, http = _write(tmp_path, _config(broker, server.port))
-        async with gateway(path, http) as running:
-            pass
+        async with gateway(path, http) as running:  # the last that it says before it is told to stop
+            await eventually(lambda: "weaker: SENSORS has one replica" in running.log_text())
         lines = log_lines(running.log_text())
         assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
         assert {line["level"] for line in lines} == {"info"}
