@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from typing import Self
 
-from tidegate.core import Backoff, ConnectError, ProtocolError
+from tidegate.core import Backoff, ConnectError, ProtocolError, Trouble
 from tidegate.mqtt.handshake import BrokerOptions
 from tidegate.mqtt.link import Link
 
@@ -17,7 +18,8 @@ _CLOSE_TIMEOUT = 2.0
 class KeptConnection(ABC):
     """Use as `async with`; it connects in the background, and again whenever the connection has ended.
 
-    up: whether it can be used now. last_error: why not, or why not last time. connects: connections so far.
+    up: whether it can be used now. last_error: why not, or why not last time. connects: connections so far. trouble:
+    what ended a connection last, or kept one from being made.
     """
 
     def __init__(self, options: BrokerOptions, name: str, role: str) -> None:
@@ -25,6 +27,7 @@ class KeptConnection(ABC):
         self.up = False
         self.last_error: str | None = None
         self.connects = 0
+        self.trouble: Trouble | None = None
         self._broker = options
         self._role = role
         self._log = logging.getLogger(type(self).__module__)
@@ -71,6 +74,7 @@ class KeptConnection(ABC):
         self.up = False
         self._link = None
         self.last_error = reason
+        self.trouble = Trouble(f"mqtt: {reason}", time.time())
         self._log.log(logging.DEBUG if repeated else logging.WARNING, "%s: not connected: %s", self.name, reason)
 
     async def _run(self) -> None:

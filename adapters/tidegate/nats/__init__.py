@@ -1,5 +1,6 @@
 """NATS and JetStream."""
 
+from tidegate.nats.backlog import Backlog, consumer_backlog
 from tidegate.nats.bucket import BucketSpec, ensure_bucket
 from tidegate.nats.connection import Connection, NatsOptions
 from tidegate.nats.consumer import Consumer
@@ -15,6 +16,7 @@ from tidegate.nats.subscription import Subscription
 
 __all__ = [
     "ApiError",
+    "Backlog",
     "BucketSpec",
     "Connection",
     "Consumer",
@@ -29,6 +31,7 @@ __all__ = [
     "StreamError",
     "StreamSpec",
     "Subscription",
+    "consumer_backlog",
     "dead_letter_stream",
     "ensure_bucket",
     "ensure_stream",

@@ -71,6 +71,11 @@ class Connection:
         return self._ready.is_set()
 
     @property
+    def url(self) -> str | None:
+        """The server that it is connected to, or None."""
+        return self._link.url if self._link else None
+
+    @property
     def reconnects(self) -> int:
         """Connections after the first."""
         return max(0, self.connects - 1)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
-from tidegate.core import Backoff, Batch, ConnectError, Message, Properties
+from tidegate.core import Backoff, Batch, ConnectError, Message, Properties, Trouble
 from tidegate.nats import wire
 from tidegate.nats.connection import Connection
 from tidegate.nats.durable import (
@@ -94,7 +94,7 @@ class Consumer:
     """A `Source` of what a stream stores. Use as `async with`; it creates its consumer and takes it up for ever.
 
     blocked: why no messages can come now, or None; that the connection is gone is not told here. duplicates: messages
-    that came again while they were in hand.
+    that came again while they were in hand. trouble: what kept them from coming last.
 
     The window is `spec.window` messages and `window_bytes` of payload and headers, whatever the sink does. While
     messages wait longer than JetStream would, it is told that they are in progress. A lost connection takes none of
@@ -108,6 +108,7 @@ class Consumer:
         self.name = name
         self.blocked: str | None = "not yet connected"
         self.duplicates = 0
+        self.trouble: Trouble | None = None
         self._connection = connection
         self._spec = spec
         self._window_bytes = window_bytes
@@ -147,6 +148,11 @@ class Consumer:
         """The task that keeps this running. Before the context is left only a defect ends it."""
         assert self._task is not None
         return self._task
+
+    @property
+    def stream(self) -> str | None:
+        """The stream that it takes from, or None before that is known."""
+        return self._hand.origin.stream if self._hand else None
 
     @property
     def unsettled(self) -> int:
@@ -212,6 +218,8 @@ class Consumer:
             log.warning("%s: no messages come: %s", self.name, reason)
         self._told = self._told and reason == self.blocked
         self.blocked = reason
+        if self._told:
+            self.trouble = Trouble(f"nats: {reason}", time.time())
 
     async def _serve(self, link: Link) -> None:
         """Consume over one connection until it ends. Raises why the consumer has to be looked for again."""

@@ -18,7 +18,7 @@ def all_fit(events: Sequence[Encoded], max_payload: int) -> bool:
     """Whether all events surely fit. False means that `misfit` has to look. Looks at columns, which is fast."""
     if not events:
         return True
-    _, subjects, lines, bodies, _ = zip(*events, strict=True)
+    _, subjects, lines, bodies, *_ = zip(*events, strict=True)
     joined = " ".join(subjects)
     return (
         max(map(len, bodies)) <= max_payload - LONG_HEADERS

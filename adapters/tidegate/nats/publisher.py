@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from tidegate.core import Backoff, DeliveryError, Encoded, Outcome, Refused
+from tidegate.core import Backoff, DeliveryError, Encoded, Outcome, Refused, Trouble
 from tidegate.nats.connection import Connection
 from tidegate.nats.fit import all_fit, misfit
 from tidegate.nats.link import Link
@@ -53,7 +53,7 @@ class Publisher:
     pass (no stream, a full stream), and after one to two `ack_timeout`s, in seconds, without progress.
 
     window, window_bytes: events and body bytes in flight. blocked: why nothing can be delivered now, or None.
-    duplicates: PubAcks that said the stream had the event already.
+    duplicates: PubAcks that said the stream had the event already. trouble: what kept events from being delivered last.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Publisher:
         self.name = name
         self.blocked: str | None = None
         self.duplicates = 0
+        self.trouble: Trouble | None = None
         self.resends = 0
         self._connection = connection
         self._window = window
@@ -188,6 +189,7 @@ class Publisher:
         if self.blocked is None:
             log.warning("%s: JetStream does not take messages: %s", self.name, reason)
         self.blocked = reason
+        self.trouble = Trouble(f"nats: {reason}", time.time())
         self._tell_watchers()
 
     def _unblock(self) -> None:

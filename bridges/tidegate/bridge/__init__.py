@@ -2,7 +2,7 @@
 
 from tidegate.bridge.bridge import Bridge
 from tidegate.bridge.convert import Converted, Converter
-from tidegate.bridge.dead_letter import DeadLetters, message_of, topic_of
+from tidegate.bridge.dead_letter import DeadLetterNote, DeadLetters, message_of, topic_of
 from tidegate.bridge.decode import Decoder, decoder_names, new_decoder
 from tidegate.bridge.device_time import Unit
 from tidegate.bridge.down_convert import DownConverter, DownPayload
@@ -18,6 +18,7 @@ __all__ = [
     "Compression",
     "Converted",
     "Converter",
+    "DeadLetterNote",
     "DeadLetters",
     "Decoder",
     "DownConverter",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from tidegate.bridge.convert import Converted
 from tidegate.bridge.dead_letter import DeadLetters, Rejected
-from tidegate.core import Batch, BridgeCounters, Encoded, Histogram, Message, Outcome, Sink, Source
+from tidegate.core import Batch, BridgeCounters, Encoded, Message, Outcome, Sink, Source
 
 MAX_BATCHES = 1024
 """Batches on their way at once. The source's window is the bound that counts; this one holds for tiny batches."""
@@ -66,6 +67,7 @@ class Bridge:
         self._sink = sink
         self._dead_letters = dead_letters
         self._sent: asyncio.Queue[_Sent] = asyncio.Queue(MAX_BATCHES)
+        self._receipts: deque[float] = deque()
         self._stopping = asyncio.Event()
         self._waiting = False
 
@@ -80,6 +82,16 @@ class Bridge:
             await asyncio.wait([forward])  # to await it itself would take our own cancellation for its
             await self._sent.join()
             settle.cancel()
+
+    @property
+    def oldest_unsettled(self) -> float | None:
+        """Return when the oldest message that is not settled was received, in seconds since 1970, or None."""
+        return self._receipts[0] if self._receipts else None
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Where it puts what can't be delivered."""
+        return self._dead_letters
 
     def stop(self) -> None:
         """Take no more messages. What is in flight goes on."""
@@ -117,6 +129,7 @@ class Bridge:
             settled.append(self._settled(sent.converted, outcome, rejected, buried))
             if sent.batch is not None:
                 sent.batch.settle()
+                self._receipts.popleft()
                 for one in settled:  # with the batch, because until then its source counts them too
                     self._count_settled(one)
                 settled.clear()
@@ -124,6 +137,7 @@ class Bridge:
 
     def _count_received(self, batch: Batch) -> None:
         counters = self.counters
+        self._receipts.append(batch.messages[0].received)
         counters.received += len(batch.messages)
         counters.received_bytes += sum(map(_SIZE, batch.messages))
         counters.in_flight += len(batch.messages)
@@ -141,7 +155,7 @@ class Bridge:
             elsewhere = spooled | refused | dropped
             events = [event for event in events if id(event.message) not in elsewhere]
         if events:
-            _observe(self.counters.delivery_duration, events)
+            _observe(self.counters, events)
         not_dead = {event.id for event in (*buried.spooled, *buried.dropped)}
         return _Settled(
             len(messages),
@@ -175,14 +189,22 @@ def _refused(outcome: Outcome) -> list[Rejected]:
 
 _SIZE = attrgetter("size")
 _BODY = attrgetter("body")
+_TIME = attrgetter("time")
 
 
-def _observe(durations: Histogram, delivered: list[Encoded]) -> None:
-    """Count the time from receipt until now. What came together was received at the same time."""
+def _observe(counters: BridgeCounters, delivered: list[Encoded]) -> None:
+    """Count the time from receipt, and from the event's own time, until now. What came together was received at the
+    same time."""
     now = time.time()
     first = delivered[0].message.received
-    if first == delivered[-1].message.received:
-        durations.observe(max(0.0, now - first), len(delivered))
-        return
+    came_together = first == delivered[-1].message.received
+    if came_together:
+        counters.delivery_duration.observe(max(0.0, now - first), len(delivered))
+        if not any(map(_TIME, delivered)):
+            counters.event_lag.observe(max(0.0, now - first), len(delivered))
+            return
     for event in delivered:
-        durations.observe(max(0.0, now - event.message.received))
+        received = event.message.received
+        if not came_together:
+            counters.delivery_duration.observe(max(0.0, now - received))
+        counters.event_lag.observe(max(0.0, now - (event.time or received)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from base64 import b64decode, b64encode
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -35,6 +37,12 @@ _MAX_TOPIC = 4096
 
 _EMPTY_TOPIC = "(empty)"
 
+MAX_NOTES = 20
+"""Dead letters that are remembered to be shown."""
+
+_MAX_NOTED = 200
+"""Characters, or bytes of the topic, of each text in a note."""
+
 
 class Rejected(NamedTuple):
     """A message that can't be delivered, why, the step that gave up on it, and how often its delivery was tried."""
@@ -45,10 +53,25 @@ class Rejected(NamedTuple):
     attempts: int = 1
 
 
+class DeadLetterNote(NamedTuple):
+    """What is remembered of a dead letter, to be shown. time: when it was stored, in seconds since 1970.
+
+    topic, detail, correlation_id: a device's text, cut short.
+    """
+
+    time: float
+    bridge: str
+    reason: str
+    detail: str
+    topic: str
+    correlation_id: str | None
+
+
 class DeadLetters:
     """Where a bridge puts the messages that can't be delivered. The sink must be durable, whatever the bridge's is.
 
-    correlation_of: returns the correlation id that a device gave with a message, or None.
+    correlation_of: returns the correlation id that a device gave with a message, or None. notes: of the newest ones,
+    newest last. problem: why none can be stored now, or None.
     """
 
     def __init__(
@@ -59,6 +82,8 @@ class DeadLetters:
         self._source = source
         self._subject = subject
         self._correlation_of = correlation_of
+        self.notes: deque[DeadLetterNote] = deque(maxlen=MAX_NOTES)
+        self.problem: str | None = None
 
     async def store(self, rejected: list[Rejected]) -> Outcome:
         """Return once a dead letter for each is durable, or the message itself is in the spool to be rejected again
@@ -69,22 +94,33 @@ class DeadLetters:
         """
         spooled: list[Encoded] = []
         dropped: list[Encoded] = []
+        waiting = rejected
         backoff = Backoff()
         kept = MAX_KEPT
-        while rejected:
-            letters = [self._letter(one, kept) for one in rejected]
+        while waiting:
+            letters = [self._letter(one, kept) for one in waiting]
             outcome = await (await self._sink.send(letters))
             spooled += outcome.spooled
             dropped += outcome.dropped
             again = {event.id for event, _ in outcome.refused}
-            rejected = [one for one in rejected if one.message.id in again]
+            waiting = [one for one in waiting if one.message.id in again]
             if any(error.reason == "too_large" for _, error in outcome.refused) and kept:
                 kept //= 4
-            elif rejected:
-                reason = outcome.refused[0].error
-                log.error("%s: the dead-letter stream refuses too; messages wait: %s", self._bridge, reason)
+            elif waiting:
+                self.problem = f"the dead-letter stream refuses too: {outcome.refused[0].error}"
+                log.error("%s: %s; messages wait", self._bridge, self.problem)
                 await asyncio.sleep(backoff.next())
+        self.problem = None
+        elsewhere = {event.id for event in (*spooled, *dropped)}
+        self.notes.extend(self._note(one) for one in rejected[-MAX_NOTES:] if one.message.id not in elsewhere)
         return Outcome(spooled=spooled, dropped=dropped)
+
+    def _note(self, rejected: Rejected) -> DeadLetterNote:
+        message, error = rejected.message, rejected.error
+        topic, detail = _as_text(message.topic[:_MAX_NOTED])[0], error.detail[:_MAX_NOTED]
+        detail = detail.encode(errors="backslashreplace").decode()
+        correlation = (self._correlation_of(message) or message.id)[:_MAX_NOTED]
+        return DeadLetterNote(time.time(), self._bridge, error.reason, detail, topic, correlation)
 
     def _letter(self, rejected: Rejected, kept: int) -> Encoded:
         """Return the event that says which message could not be delivered and why.

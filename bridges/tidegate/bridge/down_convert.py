@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from tidegate.bridge.convert import PORTION, Converted
 from tidegate.bridge.dead_letter import Rejected
+from tidegate.bridge.device_time import read_time
 from tidegate.bridge.event import Incoming, read_event
 from tidegate.bridge.json_member import raw_member
 from tidegate.core import (
@@ -81,8 +82,15 @@ class DownConverter:
                 raise DeliveryError(
                     "not_an_event", "the message is no CloudEvent, and the bridge passes on events only"
                 )
-            return _whole(topic, event, message)
-        return _plain(topic, message) if event is None else _data(topic, event, message)
+            return _whole(topic, event, message)._replace(time=_time_of(event, message))
+        if event is None:
+            return _plain(topic, message)
+        return _data(topic, event, message)._replace(time=_time_of(event, message))
+
+
+def _time_of(event: Incoming, message: Message) -> float | None:
+    """Return when it happened, in seconds since 1970, or None where the event does not say."""
+    return read_time(event.attributes.get("time"), message.received)
 
 
 def _read(message: Message) -> Incoming | None:

@@ -256,7 +256,8 @@ class Normaliser:
         attributes |= self._ids(message, topic, found, value, attributes)
         if number is not None:
             attributes["id"] = event_id = f"{event_id}.{number}"
-        attributes |= self._times(message, topic, found, value, attributes)
+        times, occurred = self._times(message, topic, found, value, attributes)
+        attributes |= times
         if message.retained:
             attributes["retained"] = True
         if not message.payload:
@@ -264,7 +265,7 @@ class Normaliser:
         key = (
             event_id if incoming is None else deduplication_key(self._shape.bridge, str(attributes["source"]), event_id)
         )
-        return encode_event(self._shape.mode, topic.subject, attributes, content, key, message)
+        return encode_event(self._shape.mode, topic.subject, attributes, content, key, message, occurred)
 
     def _data(self, topic: _Topic, found: _Found, value: Any) -> Content:
         """Return what an event holds, once it is what `select` and the schema want."""
@@ -294,25 +295,28 @@ class Normaliser:
             ids["causationid"] = causation
         return ids | {"correlationid": correlation or str(given["id"])}
 
-    def _times(self, message: Message, topic: _Topic, found: _Found, value: Any, given: Extensions) -> Extensions:
-        """Return `time`, of the occurrence, and `recordedtime`, of receipt."""
+    def _times(
+        self, message: Message, topic: _Topic, found: _Found, value: Any, given: Extensions
+    ) -> tuple[Extensions, float | None]:
+        """Return `time`, of the occurrence, and `recordedtime`, of receipt; and the former in seconds where it is not
+        the latter."""
         steps, received = self._steps, message.received
         if received != self._received[0]:  # which is the same for what came together
             self._received = (received, format_time(received))
         stamp = self._received[1]
         times: Extensions = {"recordedtime": stamp}
         if found.incoming is not None and "time" in given:
-            return times
+            return times, read_time(given["time"], received)
         if steps.time is None and steps.time_property is None:
-            return times | {"time": stamp}
+            return times | {"time": stamp}, None
         if steps.time_property is not None:
             said = message.properties.get(steps.time_property) if message.properties else None
         else:
             said = _search("time", steps.time, value, found, topic) if steps.time else None
         found_time = read_time(said, received, steps.time_unit, steps.time_zone)
         if found_time is None:
-            return times | {"time": stamp, "timefallback": True}
-        return times | {"time": format_time(found_time)}
+            return times | {"time": stamp, "timefallback": True}, None
+        return times | {"time": format_time(found_time)}, found_time
 
     def _topic(self, raw: bytes) -> _Topic:
         name = decode_topic(raw)

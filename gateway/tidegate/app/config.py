@@ -22,6 +22,7 @@ __all__ = [
     "Bridge",
     "DownBridge",
     "Stream",
+    "Consumer",
     "Mqtt",
     "Nats",
     "Tls",
@@ -34,6 +35,7 @@ __all__ = [
 
 DAY = 86_400.0
 _MIB = 1024 * 1024
+_STREAM_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> str:
@@ -163,7 +165,7 @@ class Nats(Section):
 class Stream(Section):
     """A JetStream stream: created if it is missing, verified if it is there."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Letters, digits, '-' and '_', at most 64.")
+    name: str = Field(pattern=_STREAM_NAME, description="Letters, digits, '-' and '_', at most 64.")
     subjects: tuple[str, ...] = Field(min_length=1, description="What it stores; * and > are wildcards.")
     retention: Literal["limits", "interest", "workqueue"] = Field(
         "limits", description="limits: until a limit. interest: until all consumers have it. workqueue: until one has."
@@ -206,10 +208,17 @@ class Stream(Section):
         return self.discard or ("old" if self.retention == "limits" else "new")
 
 
+class Consumer(Section):
+    """A durable consumer of a service's, whose backlog is shown. It is not made here."""
+
+    stream: str = Field(pattern=_STREAM_NAME, description="The stream that it reads.")
+    name: str = Field(pattern=_STREAM_NAME, description="The name of the durable consumer.")
+
+
 class DeadLetters(Section):
     """Where messages go that can't be delivered. The stream is created if it is missing."""
 
-    stream: str = Field("DEAD_LETTERS", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream that has them.")
+    stream: str = Field("DEAD_LETTERS", pattern=_STREAM_NAME, description="The stream that has them.")
     subject: str = Field(
         "dead.{bridge}",
         pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.\{bridge\}$",
@@ -282,6 +291,9 @@ class Config(Section):
         Field(min_length=1, description="What comes from where and goes where."),
         AfterValidator(_check_unique),
     ]
+    consumers: tuple[Consumer, ...] = Field(
+        (), max_length=100, description="Consumers whose backlog is shown, as tidegate_consumer_pending_messages."
+    )
     dead_letters: DeadLetters = DeadLetters()
     spool: Spool = Spool()
     http: Http | None = Field(Http(), description="null: no endpoint.")

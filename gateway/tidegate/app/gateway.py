@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
 
+from tidegate.app.backlog import BacklogWatch, ConsumerName, ConsumerState
 from tidegate.app.config import AnyBridge, Config, DownBridge
 from tidegate.app.http import HttpServer, Page
 from tidegate.app.options import bucket_specs, nats_options, spool_options, stream_specs
-from tidegate.app.running import RunningBridge, ensure_streams, log_guarantees, running_bridge
+from tidegate.app.running import Promise, RunningBridge, ensure_streams, find_promises, running_bridge
 from tidegate.app.running_down import RunningDownBridge, running_down_bridge
-from tidegate.nats import Connection, StreamError
+from tidegate.app.sampler import Sampler
+from tidegate.nats import Connection, Consumer, StreamError
 from tidegate.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -30,21 +33,26 @@ class Gateway:
     """Use as `async with`; leaving it applies an empty configuration.
 
     pages: what the HTTP endpoint serves, by path; set it before the first `apply`.
+    config: what runs now, or None. started: when this began, in seconds since 1970.
     connection, spool: the NATS connection and the disk buffer, or None before the first `apply`.
-    bridges: the running ones by name.
+    bridges: the running ones by name. promises: what holds for each, as far as NATS has been asked.
     streams_problem: why the streams are not as configured, or None once they are.
     failed: done if something that should run for ever ended; its exception says why.
     """
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
+        self.config: Config | None = None
+        self.started = time.time()
         self.http: HttpServer | None = None
         self.connection: Connection | None = None
         self.spool: Spool | None = None
         self.streams_problem: str | None = "not yet verified"
         self.last_reload_successful = True
+        self.promises: dict[str, Promise] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._config: Config | None = None
+        self._sampler: Sampler | None = None
+        self._backlog: BacklogWatch | None = None
         self._shared = AsyncExitStack()
         self._http = AsyncExitStack()
         self._streams: asyncio.Task[None] | None = None
@@ -81,23 +89,44 @@ class Gateway:
             return f"streams: {self.streams_problem}"
         return next((f"{name}: {why}" for name, bridge in self.bridges.items() if (why := bridge.blocked)), None)
 
+    @property
+    def stalled(self) -> str | None:
+        """Return which bridges hold messages that nothing is known to hold up, or None: a defect."""
+        return None if self._sampler is None else self._sampler.stalled
+
+    @property
+    def consumers(self) -> dict[ConsumerName, ConsumerState]:
+        """Return what is known of the configured consumers, and of the down bridges' own."""
+        return {} if self._backlog is None else self._backlog.states
+
+    def _watched(self) -> list[ConsumerName]:
+        if self.config is None:
+            return []
+        names = [ConsumerName(consumer.stream, consumer.name) for consumer in self.config.consumers]
+        for bridge, running in self.bridges.items():
+            source = running.source if isinstance(running, RunningDownBridge) else None
+            if isinstance(source, Consumer) and source.stream is not None:
+                names.append(ConsumerName(source.stream, self.config.consumer(bridge)))
+        return list(dict.fromkeys(names))
+
     async def apply(self, config: Config | None) -> None:
         """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
 
         Bridges whose configuration did not change go on undisturbed. None stops everything. Raises SpoolError where the
         state directory can't be had, and ListenError where the HTTP address can't; then the rest runs without it.
         """
-        old, self._config = self._config, config
+        old, self.config = self.config, config
         shared_changed = old is None or config is None or _shared_part(config) != _shared_part(old)
         wanted = {bridge.name: _made_from(config, bridge) for bridge in config.bridges} if config else {}
         ending = [name for name, part in self._parts.items() if shared_changed or wanted.get(name) != part.made_from]
         await asyncio.gather(*(self._parts[name].stack.aclose() for name in ending))
         for name in ending:
             del self._parts[name]
+            self.promises.pop(name, None)
         await self._stop_streams()
         if shared_changed:
             await self._shared.aclose()
-            self.connection = self.spool = None
+            self.connection = self.spool = self._backlog = self._sampler = None
         if config is None:
             await self._http.aclose()
             return
@@ -106,6 +135,10 @@ class Gateway:
             self.spool.ended.add_done_callback(self._on_end)
             self.connection = await self._shared.enter_async_context(Connection(nats_options(config)))
             self.connection.task.add_done_callback(self._on_end)
+            self._backlog = await self._shared.enter_async_context(BacklogWatch(self.connection, self._watched))
+            self._backlog.task.add_done_callback(self._on_end)
+            self._sampler = await self._shared.enter_async_context(Sampler(lambda: self.bridges))
+            self._sampler.task.add_done_callback(self._on_end)
         self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
         self._streams.add_done_callback(self._on_end)
         for bridge in config.bridges:
@@ -142,7 +175,7 @@ class Gateway:
         else:
             self.streams_problem = None
             self._streams_stood = True
-            await log_guarantees(connection, config)
+            await find_promises(connection, config, self.promises)
 
     async def _stop_streams(self) -> None:
         if self._streams is not None:

@@ -32,11 +32,12 @@ class ListenError(TidegateError):
 
 
 class Response(NamedTuple):
-    """What a page returns."""
+    """What a page returns. headers: more than those that every response has."""
 
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Page = Callable[[str], Response]
@@ -132,6 +133,7 @@ async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, respon
         ("Content-Length", str(len(response.body))),
         ("X-Content-Type-Options", "nosniff"),
         ("Cache-Control", "no-store"),
+        *response.headers,
     ]
     if connection.their_state in (h11.ERROR, h11.MUST_CLOSE):
         headers.append(("Connection", "close"))

@@ -29,15 +29,8 @@ class GatewayCollector(Collector):
         yield from _links(self._gateway)
         yield from _spool(self._gateway)
         yield from _sparkplug(bridges)
-        duration = HistogramMetricFamily(
-            "tidegate_delivery_duration_seconds",
-            "From receipt to PubAck, or to PUBACK on the way down.",
-            labels=["bridge"],
-        )
-        for name, running in bridges.items():
-            histograms = running.histograms()
-            duration.add_metric([name], _buckets(histograms), sum(histogram.total for histogram in histograms))
-        yield duration
+        yield from _lags(bridges)
+        yield _backlog(self._gateway)
         reload = GaugeMetricFamily(
             "tidegate_config_last_reload_successful", "Whether the configuration file was good when last read."
         )
@@ -73,6 +66,10 @@ def _bridge_counters(bridges: dict[str, RunningBridge | RunningDownBridge]) -> I
     dead = CounterMetricFamily("tidegate_messages_dead_lettered", "Messages set aside.", labels=["bridge", "reason"])
     dropped = CounterMetricFamily("tidegate_messages_dropped", "Messages given up.", labels=["bridge", "reason"])
     in_flight = GaugeMetricFamily("tidegate_messages_in_flight", "Messages received, not settled.", labels=["bridge"])
+    window = GaugeMetricFamily("tidegate_window_messages", "The most messages in flight.", labels=["bridge"])
+    ready = GaugeMetricFamily(
+        "tidegate_bridge_ready", "1 while the bridge can deliver messages or spool them.", labels=["bridge"]
+    )
     spooled = GaugeMetricFamily("tidegate_messages_spooled", "Messages in the disk buffer.", labels=["bridge"])
     duplicates = CounterMetricFamily(
         "tidegate_duplicates", "Messages that came again and were stored once.", labels=["bridge"]
@@ -84,9 +81,11 @@ def _bridge_counters(bridges: dict[str, RunningBridge | RunningDownBridge]) -> I
         for reason, count in counters.dropped.items():
             dropped.add_metric([bridge, reason], count)
         in_flight.add_metric([bridge], counters.in_flight)
+        window.add_metric([bridge], running.window)
+        ready.add_metric([bridge], float(running.problem is None))
         spooled.add_metric([bridge], counters.spooled)
         duplicates.add_metric([bridge], running.duplicates)
-    yield from (dead, dropped, in_flight, spooled, duplicates)
+    yield from (dead, dropped, in_flight, window, spooled, duplicates, ready)
 
 
 def _links(gateway: Gateway) -> Iterator[Metric]:
@@ -103,6 +102,39 @@ def _links(gateway: Gateway) -> Iterator[Metric]:
         reconnects.add_metric(["mqtt", bridge], running.session.reconnects)
         lost.add_metric([bridge], running.session.sessions_lost)
     yield from (up, reconnects, lost)
+
+
+def _lags(bridges: dict[str, RunningBridge | RunningDownBridge]) -> Iterator[Metric]:
+    """How far behind each bridge is, in seconds."""
+    duration = HistogramMetricFamily(
+        "tidegate_delivery_duration_seconds", "From receipt to PubAck, or to PUBACK on the way down.", labels=["bridge"]
+    )
+    lag = HistogramMetricFamily(
+        "tidegate_event_lag_seconds", "From the event's own time to PubAck, or to PUBACK.", labels=["bridge"]
+    )
+    oldest = GaugeMetricFamily(
+        "tidegate_oldest_unsettled_timestamp_seconds",
+        "When the oldest message in flight was received.",
+        labels=["bridge"],
+    )
+    for name, running in bridges.items():
+        for family, histograms in ((duration, running.durations()), (lag, running.lags())):
+            family.add_metric([name], _buckets(histograms), sum(histogram.total for histogram in histograms))
+        if (received := running.live.oldest_unsettled) is not None:
+            oldest.add_metric([name], received)
+    yield from (duration, lag, oldest)
+
+
+def _backlog(gateway: Gateway) -> Metric:
+    pending = GaugeMetricFamily(
+        "tidegate_consumer_pending_messages",
+        "Messages of the stream that the consumer was not yet given.",
+        labels=["stream", "consumer"],
+    )
+    for name, state in gateway.consumers.items():
+        if state.backlog is not None:
+            pending.add_metric([name.stream, name.name], state.backlog.pending)
+    return pending
 
 
 def _buckets(histograms: list[Histogram]) -> list[tuple[str, float]]:
@@ -124,9 +156,11 @@ def _spool(gateway: Gateway) -> Iterator[Metric]:
             size.add_metric([bridge], queue.bytes)
             if queue.oldest is not None:
                 oldest.add_metric([bridge], queue.oldest)
+    limit = GaugeMetricFamily("tidegate_spool_max_bytes", "The most bytes in the disk buffer, of all bridges.")
     if gateway.spool is not None:
         damaged.add_metric([], gateway.spool.damaged)
-    yield from (size, oldest, damaged)
+        limit.add_metric([], gateway.spool.options.max_bytes)
+    yield from (size, limit, oldest, damaged)
 
 
 def _sparkplug(bridges: dict[str, RunningBridge | RunningDownBridge]) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What the gateway shows over HTTP: metrics and health, read-only."""
+"""What the gateway shows over HTTP: metrics, health and its status, read-only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from tidegate.app.gateway import Gateway
 from tidegate.app.http import Page, Response, plain
 from tidegate.app.metrics import new_registry
+from tidegate.app.status import status
 
 
 def gateway_pages(gateway: Gateway) -> dict[str, Page]:
@@ -22,6 +23,10 @@ def gateway_pages(gateway: Gateway) -> dict[str, Page]:
         return Response(200, content_type, encode(registry))
 
     def healthy(_accept: str) -> Response:
+        if gateway.failed.done():
+            return plain(503, "it is about to stop: a part of it has ended")
+        if gateway.stalled is not None:
+            return plain(503, f"stalled: {gateway.stalled}")
         return plain(200, "healthy")
 
     def ready(_accept: str) -> Response:
@@ -29,4 +34,9 @@ def gateway_pages(gateway: Gateway) -> dict[str, Page]:
         body = orjson.dumps({"ready": not problems, "problems": problems, "nats_away": gateway.away}) + b"\n"
         return Response(503 if problems else 200, "application/json", body)
 
-    return {"/metrics": metrics, "/-/healthy": healthy, "/-/ready": ready}
+    def status_json(_accept: str) -> Response:
+        if gateway.config is None:
+            return plain(503, "nothing is configured now")
+        return Response(200, "application/json", orjson.dumps(status(gateway, gateway.config)) + b"\n")
+
+    return {"/metrics": metrics, "/-/healthy": healthy, "/-/ready": ready, "/status.json": status_json}

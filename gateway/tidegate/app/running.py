@@ -12,10 +12,11 @@ from functools import partial
 from typing import NamedTuple
 
 from tidegate.app import config as c
-from tidegate.app.guarantee import down_guarantee, guarantee
+from tidegate.app.guarantee import Guarantee, down_guarantee, guarantee
+from tidegate.app.history import History
 from tidegate.app.options import session_options
-from tidegate.bridge import Bridge, Converter, DeadLetters, Overflow, Shape, SparkplugHost
-from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError
+from tidegate.bridge import Bridge, Converter, DeadLetterNote, DeadLetters, Overflow, Shape, SparkplugHost
+from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError, Trouble
 from tidegate.mqtt import Session
 from tidegate.nats import (
     ApiError,
@@ -54,12 +55,14 @@ class Totals(NamedTuple):
 class RunningBridge:
     """A bridge with its two ends; and, for JetStream, the spool's queue and the bridge that empties it.
 
-    sparkplug: what is known of the edge nodes, where the bridge decodes Sparkplug B.
+    window: the most messages in flight. sparkplug: what is known of the edge nodes, where the bridge decodes
+    Sparkplug B. history: its last minutes.
     """
 
     def __init__(
         self,
         live: Bridge,
+        window: int,
         session: Session,
         sink: Publisher | CorePublisher,
         dead_sink: Publisher,
@@ -67,6 +70,8 @@ class RunningBridge:
         sparkplug: SparkplugHost | None,
     ) -> None:
         self.live = live
+        self.window = window
+        self.history = History()
         self.session = session
         self.sink = sink
         self.spooling = spooling
@@ -78,6 +83,8 @@ class RunningBridge:
         """Return why this bridge can neither deliver messages now nor spool them, or None."""
         if not self.session.up:
             return f"mqtt: {self.session.last_error or 'not yet connected'}"
+        if problem := next((letters.problem for letters in self._dead_letters if letters.problem), None):
+            return f"nats: {problem}"
         if self.spooling is not None:
             return f"spool: {problem}" if (problem := self.spooling.queue.problem) else None
         blocked = self.sink.blocked or self._dead_sink.blocked
@@ -87,6 +94,36 @@ class RunningBridge:
     def blocked(self) -> str | None:
         """Return why NATS does not take messages now, or None."""
         return self.sink.blocked
+
+    @property
+    def waits(self) -> tuple[bool, bool]:
+        """Return whether messages wait, in flight and on the disk."""
+        return bool(self.live.counters.in_flight), self.spooling is not None and bool(self.spooling.queue.messages)
+
+    @property
+    def settled(self) -> tuple[int, int]:
+        """Return how many messages this bridge has settled, and the one that empties the spool."""
+        live, drain = self._ways[0].counters, self._ways[-1].counters
+        return live.received - live.in_flight, drain.received - drain.in_flight
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Return what went wrong last, also if it has passed."""
+        sink = self.sink.trouble if isinstance(self.sink, Publisher) else None
+        return latest(self.session.trouble, sink, self._dead_sink.trouble)
+
+    @property
+    def notes(self) -> list[DeadLetterNote]:
+        """Return what is remembered of the newest dead letters."""
+        return [note for letters in self._dead_letters for note in letters.notes]
+
+    @property
+    def _dead_letters(self) -> list[DeadLetters]:
+        return [way.dead_letters for way in self._ways]
+
+    @property
+    def _ways(self) -> list[Bridge]:
+        return [self.live, self.spooling.drain] if self.spooling else [self.live]
 
     @property
     def duplicates(self) -> int:
@@ -123,10 +160,25 @@ class RunningBridge:
             queue.messages - arriving,
         )
 
-    def histograms(self) -> list[Histogram]:
+    def durations(self) -> list[Histogram]:
         """Return the delivery durations of both ways."""
-        ways = [self.live, self.spooling.drain] if self.spooling else [self.live]
-        return [way.counters.delivery_duration for way in ways]
+        return [way.counters.delivery_duration for way in self._ways]
+
+    def lags(self) -> list[Histogram]:
+        """Return the event lags of both ways."""
+        return [way.counters.event_lag for way in self._ways]
+
+
+def latest(*troubles: Trouble | None) -> Trouble | None:
+    """Return the one that was seen last."""
+    return max((one for one in troubles if one is not None), key=lambda one: one.time, default=None)
+
+
+class Promise(NamedTuple):
+    """What holds for a bridge. stream: the one that stores its subjects, or None."""
+
+    stream: str | None
+    guarantee: Guarantee
 
 
 class Spooling(NamedTuple):
@@ -160,10 +212,11 @@ async def running_bridge(
             converter = new_converter(config, bridge, restore)
             return Bridge(name, source, converter, sink, _dead_letters(config, bridge, dead_sink, converter))
 
+        window = config.mqtt.receive_maximum
         if bridge.deliver == "core":
             sink = CorePublisher(connection)
             live = new_bridge(bridge.name, session, sink, publisher)
-            running = RunningBridge(live, session, sink, publisher, None, sparkplug)
+            running = RunningBridge(live, window, session, sink, publisher, None, sparkplug)
             ways = [live]
         else:
             queue = spool.queue(bridge.name, publisher.unblocked)
@@ -173,7 +226,7 @@ async def running_bridge(
             live = new_bridge(bridge.name, session, overflow, overflow)
             drain = new_bridge(f"{bridge.name} from spool", queue, publisher, publisher)
             spooling = Spooling(queue, overflow, drain)
-            running = RunningBridge(live, session, publisher, publisher, spooling, sparkplug)
+            running = RunningBridge(live, window, session, publisher, publisher, spooling, sparkplug)
             ways = [live, drain]
         for part in parts:
             part.task.add_done_callback(on_end)
@@ -236,8 +289,8 @@ async def stop_ways(ways: list[Bridge], tasks: list[asyncio.Task[None]], sink: P
     await asyncio.wait(tasks)
 
 
-async def log_guarantees(connection: Connection, config: c.Config) -> None:
-    """Say for each bridge what can be relied on, and what weakens it."""
+async def find_promises(connection: Connection, config: c.Config, promises: dict[str, Promise]) -> None:
+    """Find out and say for each bridge what can be relied on, and what weakens it."""
     for bridge in config.bridges:
         link = await connection.ready()
         try:
@@ -245,11 +298,12 @@ async def log_guarantees(connection: Connection, config: c.Config) -> None:
         except (ApiError, ConnectError):
             return  # said again at the next start; nothing depends on it
         if isinstance(bridge, c.DownBridge):
-            promise, weaknesses = down_guarantee(bridge, stream)
+            found = down_guarantee(bridge, stream)
         else:
-            promise, weaknesses = guarantee(config, bridge, stream)
-        log.info("%s: guarantee: %s", bridge.name, promise)
-        for weakness in weaknesses:
+            found = guarantee(config, bridge, stream)
+        promises[bridge.name] = Promise(None if stream is None else stream.name, found)
+        log.info("%s: guarantee: %s", bridge.name, found.promise)
+        for weakness in found.weaknesses:
             log.info("%s: weaker: %s", bridge.name, weakness)
 
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from tidegate.app import config as c
+from tidegate.app.history import History
 from tidegate.app.options import consumer_spec, publisher_options
-from tidegate.app.running import Totals, stop_ways
-from tidegate.bridge import Bridge, DeadLetters, DownConverter
-from tidegate.core import Histogram
+from tidegate.app.running import Totals, latest, stop_ways
+from tidegate.bridge import Bridge, DeadLetterNote, DeadLetters, DownConverter
+from tidegate.core import Histogram, Trouble
 from tidegate.mqtt import Publisher as MqttPublisher
 from tidegate.nats import Connection, Consumer, Publisher, Subscription
 
@@ -19,7 +20,7 @@ from tidegate.nats import Connection, Consumer, Publisher, Subscription
 class RunningDownBridge:
     """A down bridge with its two ends. It has no spool: what the broker does not take stays in the stream.
 
-    session: its connection to the broker.
+    window: the most messages in flight. session: its connection to the broker. history: its last minutes.
     """
 
     spooling = None
@@ -27,9 +28,11 @@ class RunningDownBridge:
     blocked = None
 
     def __init__(
-        self, live: Bridge, source: Consumer | Subscription, session: MqttPublisher, dead_sink: Publisher
+        self, live: Bridge, window: int, source: Consumer | Subscription, session: MqttPublisher, dead_sink: Publisher
     ) -> None:
         self.live = live
+        self.window = window
+        self.history = History()
         self.source = source
         self.session = session
         self._dead_sink = dead_sink
@@ -40,8 +43,29 @@ class RunningDownBridge:
         second: there is no spool on the way down."""
         if not self.session.up:
             return f"mqtt: {self.session.last_error or 'not yet connected'}"
-        blocked = self.source.blocked or self._dead_sink.blocked
+        blocked = self.live.dead_letters.problem or self.source.blocked or self._dead_sink.blocked
         return f"nats: {blocked}" if blocked else None
+
+    @property
+    def waits(self) -> tuple[bool, bool]:
+        """Return whether messages wait, in flight; and that there is no disk for them."""
+        return bool(self.live.counters.in_flight), False
+
+    @property
+    def settled(self) -> tuple[int, int]:
+        """Return how many messages this bridge has settled."""
+        return self.live.counters.received - self.live.counters.in_flight, 0
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Return what went wrong last, also if it has passed."""
+        source = self.source.trouble if isinstance(self.source, Consumer) else None
+        return latest(self.session.trouble, source, self._dead_sink.trouble)
+
+    @property
+    def notes(self) -> list[DeadLetterNote]:
+        """Return what is remembered of the newest dead letters."""
+        return list(self.live.dead_letters.notes)
 
     @property
     def duplicates(self) -> int:
@@ -67,9 +91,13 @@ class RunningDownBridge:
             live.spooled,
         )
 
-    def histograms(self) -> list[Histogram]:
+    def durations(self) -> list[Histogram]:
         """Return the delivery durations."""
         return [self.live.counters.delivery_duration]
+
+    def lags(self) -> list[Histogram]:
+        """Return the event lags."""
+        return [self.live.counters.event_lag]
 
 
 @asynccontextmanager
@@ -84,8 +112,8 @@ async def running_down_bridge(
         dead_sink = await stack.enter_async_context(Publisher(connection, bridge.name))
         session = await stack.enter_async_context(MqttPublisher(publisher_options(config, bridge), bridge.name))
         source: Consumer | Subscription
+        window = config.mqtt.receive_maximum
         if bridge.deliver == "core":
-            window = config.mqtt.receive_maximum
             source = Subscription(connection, bridge.mapping().subject_filter, window)
         else:
             source = Consumer(connection, bridge.name, consumer_spec(config, bridge))
@@ -101,6 +129,6 @@ async def running_down_bridge(
         task = asyncio.create_task(live.run(), name=f"bridge {live.name}")
         task.add_done_callback(on_end)
         try:
-            yield RunningDownBridge(live, source, session, dead_sink)
+            yield RunningDownBridge(live, window, source, session, dead_sink)
         finally:
             await stop_ways([live], [task], dead_sink, config.shutdown_timeout)

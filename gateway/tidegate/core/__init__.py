@@ -31,6 +31,7 @@ from tidegate.core.subject import subject_to_topic, topic_to_subject
 from tidegate.core.subject_filter import is_covered, overlap
 from tidegate.core.template import Captures, Mapping, check_text, fill, fnv1a_32
 from tidegate.core.topic import check_filter, common_topic, decode_topic, matches, unfit_character, unshared
+from tidegate.core.trouble import Trouble
 
 __all__ = [
     "Message",
@@ -87,6 +88,7 @@ __all__ = [
     "rounded_size",
     "written_duration",
     "written_size",
+    "Trouble",
     "TidegateError",
     "ConfigError",
     "ConnectError",

@@ -8,6 +8,9 @@ from collections import Counter
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds in seconds, from a message on one host to one that waited out a short outage."""
 
+LAG_BUCKETS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0)
+"""Upper bounds in seconds, from a fresh reading to one that waited out a day."""
+
 
 class Histogram:
     """Counts observations by upper bound; the last count is of those above every bound."""
@@ -32,6 +35,7 @@ class BridgeCounters:
     received = delivered + dead_lettered + filtered + dropped + in_flight + spooled
 
     `spooled` counts what this bridge put into the spool; another one takes it out and has counters of its own.
+    delivery_duration: from receipt, event_lag: from the event's own time, until it is durable.
     """
 
     __slots__ = (
@@ -41,6 +45,7 @@ class BridgeCounters:
         "delivery_duration",
         "dropped",
         "duplicates",
+        "event_lag",
         "filtered",
         "in_flight",
         "received",
@@ -60,6 +65,7 @@ class BridgeCounters:
         self.spooled = 0
         self.duplicates = 0
         self.delivery_duration = Histogram()
+        self.event_lag = Histogram(LAG_BUCKETS)
 
     @property
     def balanced(self) -> bool:

@@ -24,7 +24,8 @@ Extensions = dict[str, str | int | bool]
 class Encoded(NamedTuple):
     """An event, encoded for a sink. `message` is what it came from.
 
-    lines: the headers as NATS and HTTP write them, each line with its CR LF (see `header_lines`).
+    lines: the headers as NATS and HTTP write them, each line with its CR LF (see `header_lines`). time: when it
+    happened, in seconds since 1970, where that is told; None: when the message was received.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Encoded(NamedTuple):
     lines: str
     body: bytes
     message: Message
+    time: float | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -157,7 +159,8 @@ def encode_structured(
     head = f'{plan.head},"id":"{event_id}","correlationid":{quoted},{moment.members}{more}{opening}'
     value = data.value(payload) if payload else b""
     body = b"".join((head.encode(), value, b"}"))
-    return new_tuple(Encoded, (event_id, plan.subject, f"Nats-Msg-Id: {event_id}\r\n{_STRUCTURED}", body, message))
+    lines = f"Nats-Msg-Id: {event_id}\r\n{_STRUCTURED}"
+    return new_tuple(Encoded, (event_id, plan.subject, lines, body, message, None))
 
 
 def encode_plain(plans: Sequence[Plan], messages: Sequence[Message], moment: Moment, data: Data) -> list[Encoded]:
@@ -171,7 +174,8 @@ def encode_plain(plans: Sequence[Plan], messages: Sequence[Message], moment: Mom
         for plan, event_id, message in zip(plans, ids, messages, strict=True)
     ]
     subjects = [plan.subject for plan in plans]
-    return list(map(new_tuple, repeat(Encoded), zip(ids, subjects, lines, bodies, messages, strict=True)))
+    times = repeat(None, len(messages))
+    return list(map(new_tuple, repeat(Encoded), zip(ids, subjects, lines, bodies, messages, times, strict=True)))
 
 
 _STRUCTURED = header_lines({"Content-Type": STRUCTURED_CONTENT_TYPE})
@@ -194,7 +198,7 @@ def encode_binary(
     if message.payload:
         data.value(message.payload)
         lines += f"Content-Type: {data.content_type or content_type_of(message)}\r\n"
-    return new_tuple(Encoded, (event_id, plan.subject, lines, message.payload, message))
+    return new_tuple(Encoded, (event_id, plan.subject, lines, message.payload, message, None))
 
 
 class Content(NamedTuple):
@@ -207,24 +211,31 @@ class Content(NamedTuple):
 
 
 def encode_event(
-    mode: Mode, subject: str, attributes: Extensions, content: Content | None, key: str, message: Message
+    mode: Mode,
+    subject: str,
+    attributes: Extensions,
+    content: Content | None,
+    key: str,
+    message: Message,
+    time: float | None = None,
 ) -> Encoded:
     """Return an event of any attributes: what the faster ways make of the usual ones.
 
-    key: what the stream knows a copy by, its `Nats-Msg-Id`; the `id` unless that is not unique on its own.
+    key: what the stream knows a copy by, its `Nats-Msg-Id`; the `id` unless that is not unique on its own. time: see
+    `Encoded`.
     """
     lines = f"Nats-Msg-Id: {percent_encode(key)}\r\n"
     if mode == "binary":
         lines += header_lines({f"ce-{name}": percent_encode(_attribute(value)) for name, value in attributes.items()})
         if content:
             lines += header_lines({"Content-Type": content.content_type})
-        return Encoded(key, subject, lines, content.body if content else b"", message)
+        return Encoded(key, subject, lines, content.body if content else b"", message, time)
     if content:
         attributes = {**attributes, "datacontenttype": content.content_type}
     body = orjson.dumps(attributes)
     if content:
         body = b"".join((body[:-1], b',"', content.member.encode(), b'":', content.value, b"}"))
-    return Encoded(key, subject, lines + _STRUCTURED, body, message)
+    return Encoded(key, subject, lines + _STRUCTURED, body, message, time)
 
 
 def _attribute(value: str | int | bool) -> str:

@@ -1,0 +1,87 @@
+"""Consumers whose backlog is shown: how far behind are those who read what the gateway stores."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+from tidegate.core import ConnectError
+from tidegate.nats import ApiError, Backlog, Connection, consumer_backlog
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between two questions to the server."""
+
+
+class ConsumerName(NamedTuple):
+    """A durable consumer."""
+
+    stream: str
+    name: str
+
+
+class ConsumerState(NamedTuple):
+    """backlog: as of the last answer, or None while there is none; problem: why there is none."""
+
+    backlog: Backlog | None
+    problem: str | None
+
+
+class BacklogWatch:
+    """Asks the server again and again. Use as `async with`.
+
+    watched: returns the consumers to ask for. `states`: what is known of each.
+    """
+
+    def __init__(self, connection: Connection, watched: Callable[[], list[ConsumerName]]) -> None:
+        self._connection = connection
+        self._watched = watched
+        self._states: dict[ConsumerName, ConsumerState] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="consumer backlog")
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task that keeps this running. Before the context is left only a defect ends it."""
+        assert self._task is not None
+        return self._task
+
+    @property
+    def states(self) -> dict[ConsumerName, ConsumerState]:
+        """Return what is known; an old number is not, once NATS is away."""
+        if self._connection.up:
+            return {name: self._states.get(name, _NOT_YET) for name in self._watched()}
+        return dict.fromkeys(self._watched(), _AWAY)
+
+    async def _run(self) -> None:
+        while True:
+            names = self._watched()
+            self._states = {name: state for name, state in self._states.items() if name in names}
+            for name in names:
+                self._states[name] = await self._ask(name)
+            await asyncio.sleep(EVERY)
+
+    async def _ask(self, name: ConsumerName) -> ConsumerState:
+        link = await self._connection.ready()
+        try:
+            return ConsumerState(await consumer_backlog(link, name.stream, name.name), None)
+        except (ApiError, ConnectError) as error:
+            problem = str(error)
+        if problem != self._states.get(name, _NOT_YET).problem:
+            log.warning("consumers: %s of stream %s: %s", name.name, name.stream, problem)
+        return ConsumerState(None, problem)
+
+
+_NOT_YET = ConsumerState(None, None)
+_AWAY = ConsumerState(None, "NATS is away")
