@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tests.benchmarks import decoders, workers
+from tests.benchmarks import counting, decoders, workers
 from tests.benchmarks.contender import CONTENDERS, TIDEGATE, Contender
 from tests.benchmarks.idle import long
 from tests.benchmarks.job import JOBS, QUICK, Job, Size
@@ -145,6 +145,7 @@ def main() -> int:
     if given.jobs is None:
         report.costs.extend(decoders.costs())
         report.handled.extend(workers.handled())
+        report.counting = counting.counting()
     write(report, given.out)
     if reason := plot(report, given.out):
         print(reason)

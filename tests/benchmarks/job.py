@@ -17,7 +17,8 @@ class Job:
     """What is measured, and who takes part.
 
     size: bytes of a payload. share: of the run's message count. processes: gateways that share the subscription, 0 for
-    one with a subscription of its own. pace: messages a second of a latency job.
+    one with a subscription of its own. pace: messages a second of a latency job. scrape: seconds between two looks at
+    /metrics, 0 for none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Job:
     spool: Literal["overflow", "write_through"] = "overflow"
     processes: int = 0
     pace: int = 0
+    scrape: float = 0.0
     share: float = 1.0
 
     @property
@@ -62,6 +64,7 @@ JOBS = (
     Job("5n", "five times as many messages", share=5.0),
     Job("scale-1", "one gateway on a shared subscription", processes=1, contenders=OURS),
     Job("scale-2", "two gateways on a shared subscription", processes=2, contenders=OURS),
+    Job("scraped", "a scrape of /metrics every second", scrape=1.0, contenders=OURS),
     Job("drain", "NATS comes back to a full spool", kind="drain", contenders=OURS),
     Job("idle", "an idle gateway", kind="idle", contenders=OURS),
     Job("latency-100", "100 messages a second", kind="latency", pace=100, contenders=(*BRIDGES, "naive")),

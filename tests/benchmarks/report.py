@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.benchmarks.counting import Counting
 from tests.benchmarks.decoders import Cost
 from tests.benchmarks.job import JOBS, Job, Kind
 from tests.benchmarks.result import LOAD_LIMIT, Run, median
@@ -20,7 +21,7 @@ _RIVAL = "mq-bridge"
 @dataclass(frozen=True)
 class Report:
     """Everything that a run of the bench found out. absent: contenders and why. long: MiB each ten seconds. costs: of
-    looking into a message. handled: tasks by a service's worker."""
+    looking into a message. handled: tasks by a service's worker. counting: what metrics cost."""
 
     command: str
     quick: bool
@@ -33,6 +34,7 @@ class Report:
     long: list[float] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
+    counting: Counting | None = None
 
     @property
     def jobs(self) -> list[Job]:
@@ -59,6 +61,7 @@ def table(report: Report) -> str:
         _idle(report),
         _costs(report),
         _handled(report),
+        _counting(report.counting),
         _failures(report.runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -160,6 +163,17 @@ def _handled(report: Report) -> str:
         "measures this alone."
     )
     return "## Workers\n\n" + _rows(head, rows) + note if rows else ""
+
+
+def _counting(counting: Counting | None) -> str:
+    if counting is None:
+        return ""
+    return (
+        "## Metrics\n\n"
+        f"Counting costs {counting.microseconds:.2f} us a message, the bridge between ends in memory without it "
+        f"{counting.bridge:.1f} us; a scrape of a gateway with one bridge {counting.scrape:.1f} ms. "
+        "`python -m tests.benchmarks.counting` measures this alone; the job `scraped` is the whole gateway."
+    )
 
 
 def _failures(runs: Sequence[Run]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.benchmarks.site import STREAM, Site
 from tests.benchmarks.subscriber import SUBJECT
-from tests.support.gateway import GatewayProcess, gateway
+from tests.support.gateway import GatewayProcess, gateway, get
 from tidegate.app.embedded import free_port
 
 _CONFIG = """\
@@ -48,5 +49,23 @@ async def _one(site: Site, number: int) -> AsyncIterator[GatewayProcess]:
             number=number, mqtt=site.mqtt, nats=site.nats, http=http, job=site.job, streams=streams, share=share
         )
     )
-    async with gateway(config, http) as running:
+    async with gateway(config, http) as running, _scraped(http, site.job.scrape):
         yield running
+
+
+@asynccontextmanager
+async def _scraped(http: int, every: float) -> AsyncIterator[None]:
+    """Look at its metrics all the while, as Prometheus does, if every so many seconds is not never."""
+
+    async def scrape() -> None:
+        while True:
+            await get(http, "/metrics")
+            await asyncio.sleep(every)
+
+    task = asyncio.create_task(scrape()) if every else None
+    yield
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _MAGIC = b"tidegate packet ids 2"
 _HEADER = Struct("=32s40sI4xQ")  # magic, boot id, key of the session, confirmed
+_KEY = _HEADER.size - 8
+"""Bytes of the header that say whether the table is to be trusted."""
+
 _IDENTIFIERS = 65_536
 _SIZE = _HEADER.size + _IDENTIFIERS * (8 + 8 + 8 + 4)
 
@@ -38,7 +41,8 @@ class PacketTable:
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
-        self._map = mmap.mmap(-1, _SIZE) if path is None else _map_file(path)
+        header = _HEADER.pack(_MAGIC, _boot_id(), crc32(key.encode()), 0)
+        self._map = mmap.mmap(-1, _SIZE) if path is None else _map_file(path, header[:_KEY])
         self._view = memoryview(self._map)
         columns = self._view[_HEADER.size :]
         # Columns and not records: storing a number is four times faster than packing a record.
@@ -48,14 +52,12 @@ class PacketTable:
         self._checks = columns[24 * _IDENTIFIERS :].cast("I")
         self._confirmed = self._view[_HEADER.size - 8 : _HEADER.size].cast("Q")
         self._acknowledgements = 0
-        header = (_MAGIC, _boot_id(), crc32(key.encode()))
-        magic, boot, session, confirmed = _HEADER.unpack_from(self._map)
-        self.known = (magic.rstrip(b"\0"), boot.rstrip(b"\0"), session) == header
+        self.known = self._map[:_KEY] == header[:_KEY]
+        self._empty = not self.known
         if self.known:
-            self._acknowledgements = max(confirmed, *(number & ~_UNRELEASED for number in self._numbers))
+            self._acknowledgements = max(self._confirmed[0], *(number & ~_UNRELEASED for number in self._numbers))
         else:
-            self._view[:] = bytes(_SIZE)
-            _HEADER.pack_into(self._map, 0, *header, 0)
+            self._view[: _HEADER.size] = header
 
     def close(self) -> None:
         """Let go of the file."""
@@ -65,7 +67,9 @@ class PacketTable:
 
     def forget(self) -> None:
         """Begin a new session: every identifier is unused."""
-        self._view[_HEADER.size :] = bytes(_SIZE - _HEADER.size)
+        if not self._empty:  # else it would take memory for nothing
+            self._view[_HEADER.size :] = bytes(_SIZE - _HEADER.size)
+            self._empty = True
 
     def remember(self, packet_ids: list[int], block: IdBlock, checks: Iterable[int]) -> None:
         """Note what arrived: packet identifiers, the block of their ids, and their content checks.
@@ -73,6 +77,7 @@ class PacketTable:
         The check is stored last: until then the entry fits no message but an equal one, for which any id will do that
         was not used yet.
         """
+        self._empty = False
         count = len(packet_ids)
         rows = rows_of(packet_ids)
         fill(self._highs, rows, block.high)
@@ -90,6 +95,7 @@ class PacketTable:
 
     def acknowledge(self, packet_ids: list[int], *, unreleased: bool) -> None:
         """Note, before it is sent, that the PUBACK or, with `unreleased`, the PUBREC of these identifiers is sent."""
+        self._empty = False
         number = self._acknowledgements + 1
         self._acknowledgements = number
         if unreleased:
@@ -147,9 +153,13 @@ def fill(column: memoryview, rows: slice | list[int], value: int) -> None:
         column[row] = value
 
 
-def _map_file(path: Path) -> mmap.mmap:
+def _map_file(path: Path, key: bytes) -> mmap.mmap:
+    """Map a file that begins with the key as it is, and any other as an empty one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
+        file.seek(0)
+        if file.read(len(key)) != key:
+            file.truncate(0)
         file.truncate(_SIZE)
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and not a signal when a page is first written
             os.posix_fallocate(file.fileno(), 0, _SIZE)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from operator import attrgetter
+from typing import TypedDict
 
 from tidegate.app.config import AnyBridge, Config
 from tidegate.app.gateway import Gateway
@@ -23,8 +23,7 @@ DRAINING = 2.0
 """Seconds that something has waited on the disk after which this is news: with `write_through` all comes through it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkStatus:
+class LinkStatus(TypedDict):
     """A connection. url: where to, without any secret. last_error: why it is not up, or why it was not last time."""
 
     up: bool
@@ -34,8 +33,7 @@ class LinkStatus:
     last_error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateStatus:
+class RateStatus(TypedDict):
     """Messages a second over the last `step` seconds; history: one number a step, oldest first."""
 
     received: float
@@ -44,8 +42,7 @@ class RateStatus:
     history: dict[str, list[float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LagStatus:
+class LagStatus(TypedDict):
     """How far behind, in seconds; None where nothing waits or nothing is known.
 
     oldest_unsettled, spool_oldest: age of the oldest message in flight and on the disk. consumer_pending: messages of
@@ -62,8 +59,7 @@ class LagStatus:
     event_p99: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueStatus:
+class QueueStatus(TypedDict):
     """What a bridge has on the disk. problem: why nothing can be put there."""
 
     messages: int
@@ -71,8 +67,7 @@ class QueueStatus:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgeStatus:
+class BridgeStatus(TypedDict):
     """A bridge. state: delivering; spooling: to the disk, because JetStream does not take messages (`blocked`);
     draining: delivering, and the disk is not empty yet; stuck: neither (`problem`)."""
 
@@ -105,8 +100,7 @@ class BridgeStatus:
     guarantee: dict[str, str | list[str]] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerStatus:
+class ConsumerStatus(TypedDict):
     """A consumer's backlog: pending, not yet given to it; unsettled, given and without an answer."""
 
     stream: str
@@ -116,8 +110,7 @@ class ConsumerStatus:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolStatus:
+class SpoolStatus(TypedDict):
     """The disk buffer of all bridges."""
 
     bytes: int
@@ -125,8 +118,7 @@ class SpoolStatus:
     when_full: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(TypedDict):
     """The gateway. Times are seconds since 1970. problems: why it is not ready. nats_away: why what comes goes to the
     disk. stalled: which bridges stand still without a reason. dead_letters: the newest first."""
 
@@ -208,7 +200,7 @@ def _bridge(
         qos=bridge.qos,
         deliver=bridge.deliver,
         stream=promise.stream if promise else None,
-        state=_state(running, lag.spool_oldest),
+        state=_state(running, lag["spool_oldest"]),
         problem=running.problem,
         blocked=running.blocked,
         mqtt=LinkStatus(
