@@ -1,0 +1,1 @@
+"""Tracing, with a collector that decodes what arrives."""
