@@ -1,8 +1,8 @@
 """What lies between a source and a sink; it knows neither protocol."""
 
-from tidegate.bridge.bridge import Bridge
+from tidegate.bridge.bridge import Bridge, Conversion
 from tidegate.bridge.convert import Converted, Converter
-from tidegate.bridge.dead_letter import DeadLetterNote, DeadLetters, message_of, topic_of
+from tidegate.bridge.dead_letter import DeadLetterNote, DeadLetters, Rejected, message_of, topic_of
 from tidegate.bridge.decode import Decoder, decoder_names, new_decoder
 from tidegate.bridge.device_time import Unit
 from tidegate.bridge.down_convert import DownConverter, DownPayload
@@ -16,6 +16,7 @@ from tidegate.bridge.sparkplug import SparkplugHost
 __all__ = [
     "Bridge",
     "Compression",
+    "Conversion",
     "Converted",
     "Converter",
     "DeadLetterNote",
@@ -25,6 +26,7 @@ __all__ = [
     "DownPayload",
     "Expression",
     "Overflow",
+    "Rejected",
     "Schema",
     "Shape",
     "SparkplugHost",

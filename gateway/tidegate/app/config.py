@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from tidegate.app.config_bridge import AnyBridge, Bridge, DownBridge
 from tidegate.app.config_section import Name, Section
+from tidegate.app.config_tracing import Tracing
 from tidegate.app.loop_guard import Hop, find_loop
 from tidegate.app.quantity import Duration, Size
 from tidegate.core import overlap
@@ -30,6 +31,7 @@ __all__ = [
     "Spool",
     "Http",
     "Log",
+    "Tracing",
     "DAY",
 ]
 
@@ -298,6 +300,7 @@ class Config(Section):
     spool: Spool = Spool()
     http: Http | None = Field(Http(), description="null: no endpoint.")
     log: Log = Log()
+    tracing: Tracing | None = Field(None, description="Without it there are no spans.")
 
     @model_validator(mode="after")
     def _refuse_loops(self) -> Self:

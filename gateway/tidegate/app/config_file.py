@@ -17,7 +17,10 @@ from tidegate.core import ConfigError
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})?")
 _SECRETS = frozenset(("password", "token"))
 _FILES = frozenset(
-    ("password_file", "token_file", "nkey_seed_file", "credentials_file", "ca", "cert", "key", "schema", "descriptor")
+    (
+        *("password_file", "token_file", "headers_file", "nkey_seed_file", "credentials_file"),
+        *("ca", "cert", "key", "schema", "descriptor"),
+    )
 )
 
 
@@ -66,7 +69,7 @@ def _expand(
     if isinstance(value, list):
         return [_expand(v, (*at, i), base, environment, problems, document) for i, v in enumerate(value)]
     name = str(at[-1])
-    if name in _SECRETS and value is not None and not _is_variable(value):
+    if (name in _SECRETS or at == ("tracing", "headers")) and value is not None and not _is_variable(value):
         problems.append((place(at, document), f"a secret has no place in the file: use {name}_file, or ${{VARIABLE}}"))
         return "(withheld)"
     if isinstance(value, int | float) and not isinstance(value, bool):

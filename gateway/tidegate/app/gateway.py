@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tidegate.app.backlog import BacklogWatch, ConsumerName, ConsumerState
 from tidegate.app.config import AnyBridge, Config, DownBridge
@@ -17,6 +17,9 @@ from tidegate.app.running_down import RunningDownBridge, running_down_bridge
 from tidegate.app.sampler import Sampler
 from tidegate.nats import Connection, Consumer, StreamError
 from tidegate.spool import Spool
+
+if TYPE_CHECKING:
+    from tidegate.app.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class Gateway:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sampler: Sampler | None = None
         self._backlog: BacklogWatch | None = None
+        self._tracing: Tracing | None = None
         self._shared = AsyncExitStack()
         self._http = AsyncExitStack()
         self._streams: asyncio.Task[None] | None = None
@@ -126,13 +130,17 @@ class Gateway:
         await self._stop_streams()
         if shared_changed:
             await self._shared.aclose()
-            self.connection = self.spool = self._backlog = self._sampler = None
+            self.connection = self.spool = self._backlog = self._sampler = self._tracing = None
         if config is None:
             await self._http.aclose()
             return
         if self.connection is None or self.spool is None:
             self.spool = await self._shared.enter_async_context(Spool(spool_options(config)))
             self.spool.ended.add_done_callback(self._on_end)
+            if config.tracing is not None:
+                from tidegate.app.tracing import Tracing  # which imports an extra
+
+                self._tracing = await self._shared.enter_async_context(Tracing(config))
             self.connection = await self._shared.enter_async_context(Connection(nats_options(config)))
             self.connection.task.add_done_callback(self._on_end)
             self._backlog = await self._shared.enter_async_context(BacklogWatch(self.connection, self._watched))
@@ -161,7 +169,9 @@ class Gateway:
         if isinstance(bridge, DownBridge):
             running = await stack.enter_async_context(running_down_bridge(config, bridge, connection, self._on_end))
         else:
-            running = await stack.enter_async_context(running_bridge(config, bridge, connection, spool, self._on_end))
+            running = await stack.enter_async_context(
+                running_bridge(config, bridge, connection, spool, self._on_end, self._tracing)
+            )
         self._parts[bridge.name] = _Part(running, stack, _made_from(config, bridge))
 
     async def _verify_streams(self, connection: Connection, config: Config) -> None:
@@ -190,7 +200,7 @@ class Gateway:
 
 
 def _shared_part(config: Config) -> tuple[Any, ...]:
-    return config.gateway, config.nats, config.state_dir, config.spool
+    return config.gateway, config.nats, config.state_dir, config.spool, config.tracing
 
 
 def _made_from(config: Config, bridge: AnyBridge) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from tidegate.app import config as c
+from tidegate.app.config_tracing import Tracing, parse_headers
 from tidegate.app.tls import client_context
 from tidegate.mqtt import CODECS, BrokerOptions, PublisherOptions, SessionOptions
 from tidegate.nats import BucketSpec, ConsumerSpec, Login, NatsOptions, StreamSpec
@@ -95,6 +96,12 @@ def nats_options(config: c.Config) -> NatsOptions:
         ),
         tls=tls,
     )
+
+
+def otlp_headers(tracing: Tracing) -> Callable[[], dict[str, str]]:
+    """Return what reads the headers for the collector of spans. It raises OSError or ValueError."""
+    read = _secret(tracing.headers_file, tracing.headers)
+    return lambda: parse_headers(read()) if read is not None else {}
 
 
 def _secret(file: Path | None, value: SecretStr | None) -> Callable[[], str] | None:

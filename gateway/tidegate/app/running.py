@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.app import config as c
 from tidegate.app.guarantee import Guarantee, down_guarantee, guarantee
 from tidegate.app.history import History
 from tidegate.app.options import session_options
-from tidegate.bridge import Bridge, Converter, DeadLetterNote, DeadLetters, Overflow, Shape, SparkplugHost
+from tidegate.bridge import Bridge, Conversion, Converter, DeadLetterNote, DeadLetters, Overflow, Shape, SparkplugHost
 from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError, Trouble
 from tidegate.mqtt import Session
 from tidegate.nats import (
@@ -31,6 +31,9 @@ from tidegate.nats import (
     find_stream,
 )
 from tidegate.spool import Spool, SpoolQueue
+
+if TYPE_CHECKING:
+    from tidegate.app.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +199,7 @@ async def running_bridge(
     connection: Connection,
     spool: Spool,
     on_end: Callable[[asyncio.Future[None]], None],
+    tracing: Tracing | None,
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge. On leaving it takes no more, and waits up to `shutdown_timeout` for what is in flight.
 
@@ -210,7 +214,11 @@ async def running_bridge(
         def new_bridge(name: str, source: Source, sink: Sink, dead_sink: Sink) -> Bridge:
             restore = sparkplug.restore if sparkplug and source is session else None
             converter = new_converter(config, bridge, restore)
-            return Bridge(name, source, converter, sink, _dead_letters(config, bridge, dead_sink, converter))
+            dead_letters = _dead_letters(config, bridge, dead_sink, converter)
+            conversion: Conversion = converter
+            if tracing is not None:
+                conversion, sink = tracing.around(converter, sink, config, bridge, live=source is session)
+            return Bridge(name, source, conversion, sink, dead_letters)
 
         window = config.mqtt.receive_maximum
         if bridge.deliver == "core":
