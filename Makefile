@@ -38,13 +38,13 @@ clean:
 # Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped.
 .PHONY: servers
 servers:
-	@missing=; for server in mosquitto redis-server; do \
+	@missing=; for server in mosquitto redis-server prometheus; do \
 	  command -v $$server >/dev/null || test -x /usr/sbin/$$server || missing="$$missing $$server"; \
 	done; \
 	test -z "$$missing" || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing$$missing for the tests"; \
-	    apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	    apt-get -qq update && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive \
 	      apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
 	  else \
 	    echo "not installed:$$missing; some tests will be skipped (apt install$$missing)"; \
