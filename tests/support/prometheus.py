@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.support.gateway import get
 from tests.support.server import Server
+from tests.support.wait import eventually
 from tidegate.app.embedded import free_port
 
 PROMETHEUS = shutil.which("prometheus", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -55,22 +58,23 @@ class Prometheus:
         assert len(found) <= 1, found
         return found[0].value if found else None
 
-    async def targets(self) -> list[dict[str, Any]]:
-        """Return the targets that it scrapes."""
-        found: list[dict[str, Any]] = (await self._get("targets", state="active"))["activeTargets"]
-        return found
+    async def history(self, expression: str, seconds: int) -> list[Sample]:
+        """Return all values that an expression had at each of the last seconds."""
+        end = time.time()
+        data = await self._get("query_range", query=expression, start=f"{end - seconds}", end=f"{end}", step="1")
+        return [Sample(found["metric"], float(value)) for found in data["result"] for _, value in found["values"]]
 
     async def rules(self) -> list[dict[str, Any]]:
         """Return its rules, each with its `health` and `lastError`."""
         groups = (await self._get("rules"))["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
-    async def alerts(self) -> dict[str, set[str]]:
-        """Return the states ("pending", "firing") of each alert that is active, by its name."""
-        states: dict[str, set[str]] = {}
+    async def alerts(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the alerts that are active, each with its `state` ("pending", "firing"), by their name."""
+        found: dict[str, list[dict[str, Any]]] = {}
         for alert in (await self._get("alerts"))["alerts"]:
-            states.setdefault(alert["labels"]["alertname"], set()).add(alert["state"])
-        return states
+            found.setdefault(alert["labels"]["alertname"], []).append(alert)
+        return found
 
     async def _get(self, path: str, **parameters: str) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode(parameters)}"
@@ -100,9 +104,15 @@ async def prometheus(folder: Path, config: str) -> AsyncIterator[Prometheus]:
     server = Server("prometheus", port, folder / "prometheus.log", PROMETHEUS, *options)
     try:
         await server.start()
+        await eventually(lambda: _ready(port), "prometheus is ready")
         yield Prometheus(port)
     finally:
         await server.stop()
+
+
+async def _ready(port: int) -> bool:
+    """Whether it answers queries: it listens before it does."""
+    return (await get(port, "/-/ready"))[0] == 200
 
 
 def scrape(http: int, interval: str = "500ms", *, rules: str = "", gateway: str = "test") -> str:
