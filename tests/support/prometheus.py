@@ -64,6 +64,10 @@ class Prometheus:
         data = await self._get("query_range", query=expression, start=f"{end - seconds}", end=f"{end}", step="1")
         return [Sample(found["metric"], float(value)) for found in data["result"] for _, value in found["values"]]
 
+    async def names(self) -> set[str]:
+        """Return the names of all series that it has had."""
+        return set(await self._get("label/__name__/values"))
+
     async def rules(self) -> list[dict[str, Any]]:
         """Return its rules, each with its `health` and `lastError`."""
         groups = (await self._get("rules"))["groups"]
