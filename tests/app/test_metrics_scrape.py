@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.load import connect, send
+from tests.deploy.plant import outage, plant, recovery, work
 from tests.faults.observe import books, resources, until_received, until_settled
 from tests.hostile.rig import scripted
 from tests.support.gateway import GatewayProcess, gateway, get, write_config
@@ -88,22 +89,19 @@ async def test_hostile_topics_add_no_series_after_the_first_of_each_reason(tmp_p
 
 
 @needs_promtool
+@pytest.mark.slow
 async def test_promtool_has_no_complaint_of_a_busy_gateway(tmp_path: Path) -> None:
-    async with any_broker(tmp_path / "mqtt") as broker, nats_server(tmp_path / "nats") as server:
-        config, http = write_config(tmp_path, broker, server.port)
-        more = '  - {name: cells, mqtt: "spBv1.0/#", nats: plant.sensors.cells, decode: sparkplug_b}\nhttp:'
-        config.write_text(config.read_text().replace("http:", more))
-        async with gateway(config, http) as running:
-            await _send(broker, "load", range(5_000))
-            await until_settled(running)
-            await server.stop()
-            await _send(broker, "more", range(5_000, 6_000))
-            await until_received(running, 6_000)
-            assert await running.total("tidegate_messages_dead_lettered_total") >= 50
-            text = (await get(http, "/metrics"))[1]
-            assert await promtool("check", "metrics", stdin=text) == (0, ""), text.decode()
-            await server.start()
-            await until_settled(running)
+    """At work, and in an outage: each has series that the other has not."""
+    async with plant(tmp_path) as running:
+        await work(running, range(2000))
+        assert await promtool("check", "metrics", stdin=await _page(running.gateway)) == (0, "")
+        await outage(running, range(2000, 5000))
+        assert await promtool("check", "metrics", stdin=await _page(running.gateway)) == (0, "")
+        await recovery(running)
+
+
+async def _page(running: GatewayProcess) -> bytes:
+    return (await get(running.http, "/metrics"))[1]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.observe import until_link, until_settled
+from tests.faults.observe import books, until_link, until_received, until_settled
 from tests.support.checker import nats_client
 from tests.support.gateway import GatewayProcess, gateway
 from tests.support.generator import Device, device
@@ -28,7 +28,7 @@ bridges:
   - {{name: readings, mqtt: "sensors/{{site}}/{{device}}/reading", nats: "plant.sensors.{{site}}.{{device}}"}}
   - {{name: cells, mqtt: "spBv1.0/#", nats: plant.cells, decode: sparkplug_b}}
   - {{name: notices, direction: down, nats: "notices.{{customer}}", mqtt: "customers/{{customer}}/notice"}}
-spool: {{max_bytes: 1MiB, when_full: drop_newest}}
+spool: {{max_bytes: 1MiB, when_full: drop_oldest}}
 http: {{listen: 127.0.0.1:{http}}}
 """
 
@@ -72,16 +72,18 @@ async def work(running: Plant, numbers: range) -> None:
 
 
 async def outage(running: Plant, numbers: range) -> None:
-    """Stop NATS, and send more than the spool takes; return once all that fits is on the disk."""
+    """Stop NATS, and send more than the spool takes; return once all of it is on the disk or dropped."""
+    received = (await books(running.gateway)).received
     await running.nats.stop()
     await until_link(running.gateway, "nats", up=False)
     await running.sensor.send(numbers, payload=_often_bad)
+    await until_received(running.gateway, int(received) + len(numbers))
 
     async def full() -> bool:
-        dropped = await running.gateway.total("tidegate_messages_dropped_total")
-        return dropped > 0 and not await running.gateway.total("tidegate_messages_in_flight")
+        return not (await books(running.gateway)).in_flight
 
-    await eventually(full, "the spool is full", 30)
+    await eventually(full, "nothing is in flight", 30)
+    assert await running.gateway.total("tidegate_messages_dropped_total") > 0
 
 
 async def recovery(running: Plant) -> None:

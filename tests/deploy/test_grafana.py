@@ -73,7 +73,7 @@ def _filled(expression: str) -> str:
 @pytest.mark.parametrize("expression", TARGETS)
 async def test_each_query_has_data(watched: Prometheus, expression: str) -> None:
     """At some moment of the story that the fixture plays."""
-    assert [sample for sample in await watched.history(_filled(expression), 120) if sample.value == sample.value]
+    assert [sample for sample in await watched.history(_filled(expression), 600) if sample.value == sample.value]
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,8 +44,8 @@ async def _by_bridge(server: Prometheus, expression: str) -> dict[str, float]:
 
 
 async def _scraped(server: Prometheus, received: float) -> None:
-    """Return once Prometheus has a scrape from after that many messages."""
-    wanted = f"sum(tidegate_messages_received_total) == {received}"
+    """Return once Prometheus has a scrape with that many messages, none of them in flight."""
+    wanted = f"sum(tidegate_messages_received_total) == {received} and sum(tidegate_messages_in_flight) == 0"
     await eventually(lambda: server.query(wanted), wanted, 30)
 
 
@@ -95,11 +94,11 @@ async def test_recording_rules_have_right_values_over_an_outage(tmp_path: Path) 
         await outage(running, range(2000, 5000))
         counted = await running.gateway.metrics()
         fill = counted["tidegate_spool_bytes", (("bridge", "readings"),)] / counted["tidegate_spool_max_bytes", ()]
-        wanted = f"abs(gateway:tidegate_spool_fill:ratio - {fill}) < 0.001"
-        await eventually(lambda: server.query(wanted), wanted)
+        full = f"abs(gateway:tidegate_spool_fill:ratio - {fill}) < 0.001"
+        await eventually(lambda: server.query(full), full)
         oldest = counted["tidegate_spool_oldest_timestamp_seconds", (("bridge", "readings"),)]
-        lag = await _by_bridge(server, "bridge:tidegate_lag:seconds")
-        assert 0 < lag["readings"] < time.time() - oldest
+        behind = f'0 < bridge:tidegate_lag:seconds{{bridge="readings"}} <= time() - {oldest}'
+        await eventually(lambda: server.query(behind), behind)
 
         await recovery(running)
         await readings("bridge:tidegate_lag:seconds", 0, 0)
