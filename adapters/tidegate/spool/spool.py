@@ -294,7 +294,8 @@ class SpoolQueue:
     """The messages of one bridge on the disk: a `Source`, and where they are put.
 
     messages: how many are here and not settled, those on their way to the disk too. found: how many were here when
-    the present user began. dropped: messages given up since then, by reason; not those that `append` turned away.
+    the present user began. dropped: messages given up since then, by reason; not those that `append` turned away, which
+    are `turned_away`.
     """
 
     def __init__(self, spool: Spool, name: str, messages: int, size: int, oldest: float) -> None:
@@ -303,6 +304,7 @@ class SpoolQueue:
         self.found = messages
         self.bytes = size
         self.dropped: Counter[str] = Counter()
+        self.turned_away = 0
         self._oldest = oldest
         self._spool = spool
         self._turn = asyncio.Lock()
@@ -315,6 +317,7 @@ class SpoolQueue:
         self._until = until or _at_once
         self.found = self.messages
         self.dropped = Counter()
+        self.turned_away = 0
         self._cursor = 0
         self._readable.set()
 
@@ -342,6 +345,7 @@ class SpoolQueue:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         async with self._turn:
             if not await self._make_room(len(records)):
+                self.turned_away += len(messages)
                 future.set_result(0)
                 return future
         if not self.messages:
@@ -355,6 +359,7 @@ class SpoolQueue:
                 self._readable.set()
             else:
                 self.messages -= len(messages)
+                self.turned_away += len(messages)
                 self.bytes -= len(records)
                 self._spool.freed(len(records))
             if not future.done():

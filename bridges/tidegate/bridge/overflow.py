@@ -62,6 +62,8 @@ class Overflow:
     Events go to the sink while it takes them and the disk is empty. Once it is blocked, what it has not delivered is
     taken back and put on the disk, in order, and everything after it too, until the disk has been emptied by the
     bridge that reads it: so live messages never overtake stored ones. `always` puts everything on the disk first.
+
+    stored: how many messages were handed to the disk, those that it turned away too.
     """
 
     def __init__(self, sink: RecallableSink, store: Store, name: str, *, always: bool = False) -> None:
@@ -148,7 +150,6 @@ class Overflow:
             if written.result():
                 outcome.set_result(Outcome(refused, spooled=events))
             else:
-                self.stored -= len(messages)
                 outcome.set_result(Outcome(refused, dropped=events))
 
         written.add_done_callback(done)

@@ -150,7 +150,8 @@ class RunningBridge:
                 live.spooled,
             )
         queue, drain = self.spooling.queue, self.spooling.drain.counters
-        arriving = self.spooling.overflow.stored - live.spooled  # on the disk, or on the way there, and still in flight
+        kept = self.spooling.overflow.stored - queue.turned_away
+        arrived = kept - live.spooled  # in the spool, or delivered from it, though their batch is not settled yet
         return Totals(
             live.received + queue.found,
             live.received_bytes,
@@ -159,8 +160,8 @@ class RunningBridge:
             live.dead_lettered + drain.dead_lettered,
             live.filtered + drain.filtered,
             live.dropped + queue.dropped,
-            live.in_flight,
-            queue.messages - arriving,
+            live.in_flight - arrived,
+            queue.messages,
         )
 
     def durations(self) -> list[Histogram]:
