@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_check)
 
     _add_previews(commands)
+    _add_top(commands)
 
     _add_demo(commands)
     _add_dlq(commands)
@@ -120,6 +121,24 @@ def _add_previews(commands: Any) -> None:
     command.add_argument("--for", dest="duration", type=_duration, metavar="TIME", help="stop after this time, as 30s")
     command.add_argument("--json", action="store_true", help="one JSON object a line")
     command.set_defaults(command=_tap)
+
+
+def _add_top(commands: Any) -> None:
+    command = commands.add_parser(
+        "top",
+        help="watch a running gateway",
+        description="Show how a running gateway is, from its HTTP endpoint: whether data flows, how far behind it is, "
+        "and where it is stuck. Press ? for the keys. Where there is no terminal: one picture, as with --once.",
+    )
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", type=Path, metavar="FILE", help="of the gateway: it says where it listens")
+    where.add_argument("--url", type=_url, default="http://127.0.0.1:9883", help="of the gateway (default %(default)s)")
+    command.add_argument("--interval", type=_interval, default=1.0, metavar="TIME", help="between looks (default 1s)")
+    command.add_argument(
+        "--sort", choices=("name", "rate", "lag", "spool", "dead"), default="name", help="order of bridges"
+    )
+    command.add_argument("--once", action="store_true", help="print one picture; exit status 1 if there is no answer")
+    command.set_defaults(command=_top)
 
 
 def _add_demo(commands: Any) -> None:
@@ -224,6 +243,22 @@ def _tap(options: argparse.Namespace) -> int:
     return int(_drive(tap(load_config(options.config), options)))
 
 
+def _top(options: argparse.Namespace) -> int:
+    from tidegate.app.top.top import top
+
+    return top(options)
+
+
+def _url(text: str) -> str:
+    from tidegate.app.top.source import Address
+
+    try:
+        Address.of_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _filter(text: str) -> str:
     from tidegate.app.tap import filter_problem
 
@@ -243,6 +278,13 @@ def _duration(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _interval(text: str) -> float:
+    seconds = _duration(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("should be from 100ms to 1h")
+    return seconds
 
 
 def _size(text: str) -> int:

@@ -1,0 +1,1 @@
+"""`tidegate top`: a running gateway on a terminal, from its /status.json."""

@@ -1,0 +1,168 @@
+"""What /status.json says, as far as it is shown. Times are seconds since 1970, durations and lags are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+
+class _Part(BaseModel):
+    """A newer gateway may say more; what it says must be of the right kind, or it would break a picture later."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Endpoint(_Part):
+    """A connection, to the broker or to NATS."""
+
+    up: bool
+    url: str
+    reconnects: int = 0
+    sessions_lost: int = 0
+    last_error: str | None = None
+
+
+class Rates(_Part):
+    """Messages a second. history: one number for each `step` seconds, oldest first."""
+
+    received: FiniteFloat
+    delivered: FiniteFloat
+    step: FiniteFloat
+    history: History
+
+
+class History(_Part):
+    """The rates of the last minutes."""
+
+    received: list[FiniteFloat]
+    delivered: list[FiniteFloat]
+
+
+class Lag(_Part):
+    """How far behind a bridge is; None where nothing waits, or nothing is known."""
+
+    oldest_unsettled: FiniteFloat | None = None
+    spool_oldest: FiniteFloat | None = None
+    consumer_pending: int | None = None
+    delivery_p50: FiniteFloat | None = None
+    delivery_p99: FiniteFloat | None = None
+    event_p50: FiniteFloat | None = None
+    event_p99: FiniteFloat | None = None
+
+
+class BridgeSpool(_Part):
+    """What a bridge has on the disk."""
+
+    messages: int
+    bytes: int
+    problem: str | None = None
+
+
+class LastError(_Part):
+    """What went wrong last, and when."""
+
+    text: str
+    time: FiniteFloat
+
+
+class Guarantee(_Part):
+    """What a bridge promises, and what weakens it."""
+
+    promise: str
+    weaknesses: list[str]
+
+
+class BridgeStatus(_Part):
+    """A bridge. state: delivering, spooling, draining or stuck."""
+
+    name: str
+    direction: str
+    mqtt_topic: str
+    nats_subject: str
+    qos: int
+    deliver: str
+    stream: str | None = None
+    state: str
+    problem: str | None = None
+    blocked: str | None = None
+    mqtt: Endpoint
+    received: int
+    delivered: int
+    filtered: int
+    dead_lettered: dict[str, int]
+    dropped: dict[str, int]
+    duplicates: int
+    received_bytes: int
+    delivered_bytes: int
+    in_flight: int
+    spooled: int
+    window: int
+    rates: Rates
+    lag: Lag
+    spool: BridgeSpool | None = None
+    last_error: LastError | None = None
+    guarantee: Guarantee | None = None
+
+    @property
+    def dead(self) -> int:
+        """Dead letters of all reasons."""
+        return sum(self.dead_lettered.values())
+
+    @property
+    def waiting(self) -> float | None:
+        """Seconds for which the oldest message that is not delivered has waited, in flight or on the disk."""
+        return longest((self.lag.oldest_unsettled, self.lag.spool_oldest))
+
+
+class DiskSpool(_Part):
+    """The disk buffer of all bridges."""
+
+    bytes: int
+    max_bytes: int
+    when_full: str
+
+
+class ConsumerStatus(_Part):
+    """A consumer of a stream whose backlog is watched."""
+
+    stream: str
+    name: str
+    pending: int | None = None
+    unsettled: int | None = None
+    problem: str | None = None
+
+
+class DeadLetterNote(_Part):
+    """A message that was set aside. topic and detail are a device's text."""
+
+    time: FiniteFloat
+    bridge: str
+    reason: str
+    detail: str
+    topic: str
+    correlation_id: str | None = None
+
+
+class Status(_Part):
+    """The whole gateway."""
+
+    gateway: str
+    version: str
+    started: FiniteFloat
+    now: FiniteFloat
+    ready: bool
+    problems: list[str]
+    nats_away: str | None = None
+    stalled: str | None = None
+    last_reload_successful: bool = True
+    nats: Endpoint | None = None
+    spool: DiskSpool | None = None
+    bridges: list[BridgeStatus]
+    consumers: list[ConsumerStatus] = Field(default=[])
+    dead_letters: list[DeadLetterNote] = Field(default=[])
+
+
+def longest(seconds: Iterable[float | None]) -> float | None:
+    """Return the greatest of those that are known."""
+    return max((one for one in seconds if one is not None), default=None)
