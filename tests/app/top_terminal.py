@@ -1,4 +1,4 @@
-"""`tidegate top` in a pseudo terminal, with a screen that can be read."""
+"""A program in a pseudo terminal, with a screen that can be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import pyte
 
-from tests.app.helpers import command
 from tests.support.wait import eventually
 
 
@@ -46,10 +45,10 @@ class Terminal:
         """What is seen, as one."""
         return "\n".join(self.lines)
 
-    async def start(self, *arguments: str, **environment: str) -> None:
-        """Run `tidegate top` in it."""
+    async def start(self, *program: str, **environment: str) -> None:
+        """Run a program in it."""
         self._process = await asyncio.create_subprocess_exec(
-            *command("top", *arguments),
+            *program,
             stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
@@ -107,11 +106,11 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*arguments: str, columns: int = 80, lines: int = 24, **environment: str) -> AsyncIterator[Terminal]:
-    """Run `tidegate top` in a terminal of this size; at the end it is killed, if it still runs."""
+async def terminal(*program: str, columns: int = 80, lines: int = 24, **environment: str) -> AsyncIterator[Terminal]:
+    """Run a program in a terminal of this size; at the end it is killed, if it still runs."""
     made = Terminal(columns, lines)
     try:
-        await made.start(*arguments, **environment)
+        await made.start(*program, **environment)
         yield made
     finally:
         made.close()

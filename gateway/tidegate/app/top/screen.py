@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import termios
@@ -116,7 +115,7 @@ class Screen:
 
 def _write(text: str) -> None:
     """Write at once. What the terminal's encoding has no character for becomes a question mark, which is as wide."""
-    sys.stdout.flush()
-    assert isinstance(sys.stdout, io.TextIOWrapper)
-    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "replace"))
-    sys.stdout.buffer.flush()
+    # Not through sys.stdout: it would keep what a terminal that is gone did not take, and fail at the exit.
+    data = text.encode(sys.stdout.encoding, "replace")
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]

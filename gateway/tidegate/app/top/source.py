@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import h11
 from pydantic import ValidationError
 
-from tidegate.app.config import Config
+from tidegate.app.config_file import load_config
 from tidegate.app.terminal import printable
 from tidegate.app.top.status import Status
 from tidegate.core import ConfigError, TidegateError
@@ -51,10 +52,11 @@ class Address(NamedTuple):
         return cls(parts.hostname, 80 if parts.port is None else parts.port, parts.path.rstrip("/"))
 
     @classmethod
-    def of_config(cls, config: Config) -> Self:
-        """Return where the gateway of a configuration listens. Raises ConfigError where it does not."""
+    def of_config(cls, file: Path) -> Self:
+        """Return where the gateway of a configuration listens. Raises ConfigError, also where it does not listen."""
+        config = load_config(file)
         if config.http is None:
-            raise ConfigError([("http", "is null, so there is nothing to ask; give it a `listen`")])
+            raise ConfigError([("http", "is null, so there is nothing to ask; give it a `listen`")], str(file))
         host, port = config.http.address
         return cls({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 

@@ -7,7 +7,6 @@ import shutil
 import time
 from argparse import Namespace
 
-from tidegate.app.config_file import load_config
 from tidegate.app.top.live import Live
 from tidegate.app.top.screen import Painter, Screen, is_ascii_only, is_live
 from tidegate.app.top.seen import Seen
@@ -22,7 +21,7 @@ def top(options: Namespace) -> int:
     With options.once, and where there is no terminal to draw on, prints one picture. Raises ConfigError, and
     StatusError where there is no answer for that picture.
     """
-    address = Address.of_url(options.url) if options.config is None else Address.of_config(load_config(options.config))
+    address = Address.of_url(options.url) if options.config is None else Address.of_config(options.config)
     ui = Ui(sort=options.sort)
     if options.once or not is_live():
         _print_once(address, ui)

@@ -45,6 +45,9 @@ _KEYS = {
     "help": "Esc back  up/down scroll  q quit",
 }
 
+_LATEST = 5
+"""Dead letters in a plain picture."""
+
 
 class Picture(NamedTuple):
     """deepest: the farthest that it scrolls."""
@@ -79,7 +82,7 @@ def plain_picture(seen: Seen, ui: Ui, width: int, *, ascii_only: bool = False) -
     lines = header(seen, width)
     if seen.status is not None:
         body = table(seen.status.bridges, ui, width, len(seen.status.bridges), ascii_only=ascii_only, select=False)
-        lines += [line(), *body.lines, *_news(seen.status, width)]
+        lines += [line(), *body.lines, *_news(seen.status, width, _LATEST)]
     return [cut(one, width) for one in lines]
 
 
@@ -89,19 +92,19 @@ def _bridges(seen: Seen, ui: Ui, width: int, room: int, ascii_only: bool) -> tup
     bridges = seen.status.bridges
     shown = table(bridges, ui, width, max(1, room - 1), ascii_only=ascii_only)
     lines = shown.lines[-max(1, room) :]
-    lines += _news(seen.status, width)[: room - len(lines)]
+    lines += _news(seen.status, width, room)[: room - len(lines)]
     order = f"by {ui.sort}" + (" reversed" if ui.backwards else "")
     return lines, f"{shown.first}-{shown.last} of {len(bridges)} bridges {order}"
 
 
-def _news(status: Status, width: int) -> list[Text]:
-    """Return what is worth a line below the bridges: every problem where there are some, and the last dead letters."""
+def _news(status: Status, width: int, letters: int) -> list[Text]:
+    """Return what is worth a line below the bridges: problems where there are some, and so many dead letters."""
     lines = []
     if len(status.problems) > 1:
         lines += [line(), line(("problems", "dim")), *(line((one, "red")) for one in status.problems)]
     if status.dead_letters:
         lines += [line(), line(("latest dead letters", "dim"))]
-        for note in status.dead_letters:
+        for note in status.dead_letters[:letters]:
             made = dead_letter(note)
             made.append(line(f"  {note.detail}"))
             lines.append(made)
