@@ -110,7 +110,7 @@ HEADLINES = {
     "stuck": "STUCK because readings: mqtt: connection refused (and 1 more)",
     "stalled": "STALLED for no known reason, which is a defect: readings holds 128 messages",
     "reload failed": "The last reload failed",
-    "consumers": "KITCHEN/kitchen19 19 waiting",
+    "consumers": "wait KITCHEN/kitchen19 19, KITCHEN/kitchen18 18",
 }
 
 

@@ -56,10 +56,11 @@ class Terminal:
         asyncio.get_running_loop().add_reader(self.master, self._read)
 
     async def sees(self, *words: str, timeout: float = 30.0) -> None:
-        """Wait for words on the screen."""
+        """Wait for words on the screen, however many lines and spaces they take."""
 
         def seen() -> bool:
-            return all(one in self.text for one in words)
+            text = " ".join(self.text.split())
+            return all(" ".join(one.split()) in text for one in words)
 
         try:
             await eventually(seen, timeout=timeout)

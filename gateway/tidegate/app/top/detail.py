@@ -15,6 +15,7 @@ from tidegate.core import rounded_size
 
 _INDENT = 12
 _GRAPH_LINES = 3
+_MOST_STEPS = 60
 
 
 def detail(status: Status, name: str | None, width: int, *, ascii_only: bool) -> list[Text]:
@@ -53,10 +54,10 @@ def _state(bridge: BridgeStatus, width: int) -> Iterator[Text]:
 def _graph(
     word: str, now: float, history: list[float], bridge: BridgeStatus, width: int, ascii_only: bool
 ) -> Iterator[Text]:
-    room = max(0, width - _INDENT)
+    room = max(0, min(width - _INDENT, _MOST_STEPS))
     newest = history[-room:] if room else []
+    bars = graph(newest, room, _GRAPH_LINES, ascii_only=ascii_only)
     most = max(newest, default=0.0)
-    bars = graph(newest, len(newest), _GRAPH_LINES, ascii_only=ascii_only)
     titles = (f"{rate(now)} {word}/s", f"most {rate(most)}", f"in {duration(bridge.rates.step * len(newest))}")
     for title, bar in zip(titles, bars, strict=True):
         yield line((title.ljust(_INDENT), "dim"), (bar, "blue"))

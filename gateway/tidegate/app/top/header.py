@@ -42,7 +42,8 @@ def _told(status: Status) -> tuple[str, str]:
     stuck = [f"{bridge.name}: {bridge.problem or ''}" for bridge in status.bridges if bridge.state == "stuck"]
     if problems := status.problems or stuck:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        return "STUCK", f"because {problems[0]}{more}"
+        spooled = f"; {_on_disk(status)}" if any(bridge.spooled for bridge in status.bridges) else ""
+        return "STUCK", f"because {problems[0]}{more}{spooled}"
     if status.stalled is not None:
         return "STALLED", f"for no known reason, which is a defect: {status.stalled}"
     reason = status.nats_away or next((bridge.blocked for bridge in status.bridges if bridge.blocked), None)
@@ -169,10 +170,11 @@ def _disk(status: Status) -> Text:
     spool = status.spool
     messages = sum(bridge.spooled for bridge in status.bridges)
     share = spool.bytes / spool.max_bytes if spool.max_bytes else 0.0
+    used = "empty" if not messages else "<0.1%" if share < 0.001 else f"{share:.1%}"
     oldest = duration(longest(bridge.lag.spool_oldest for bridge in status.bridges))
     style = "bold red" if share > 0.9 else "yellow" if messages else "green"
     return line(
-        "disk  ", (fit(f"{share:.1%}" if messages else "empty", _WORD), style),
+        "disk  ", (fit(used, _WORD), style),
         f" {fit(f'{count(messages)} msgs', 11)}  {rounded_size(spool.bytes)} of {rounded_size(spool.max_bytes)}, "
         f"oldest {oldest}, when full: {spool.when_full}",
     )  # fmt: skip
@@ -180,10 +182,10 @@ def _disk(status: Status) -> Text:
 
 def _consumers(status: Status) -> Text:
     ordered = sorted(status.consumers, key=lambda one: one.pending or 0, reverse=True)
-    made = line("read  ")
+    made = line("wait  ")
     for at, one in enumerate(ordered):
         pending = "?" if one.pending is None else count(one.pending)
         made.append(", " if at else "")
-        text = f"{one.stream}/{one.name} {pending} waiting"
+        text = f"{one.stream}/{one.name} {pending}"
         made.append(line((f"{text}: {one.problem}", "yellow")) if one.problem else line(text))
     return made
