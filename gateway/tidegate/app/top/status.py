@@ -1,4 +1,8 @@
-"""What /status.json says, as far as it is shown. Times are seconds since 1970, durations and lags are seconds."""
+"""What /status.json says, as far as it is shown. Times are seconds since 1970, durations and lags are seconds.
+
+These are the reader's types, apart from those of `app.status`: the gateway may be of another version, and what it says
+is checked before a picture is made of it.
+"""
 
 from __future__ import annotations
 

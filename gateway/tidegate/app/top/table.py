@@ -58,7 +58,7 @@ _COLUMNS = (
     _Column("STATE", 10, 1, lambda bridge, *_: (bridge.state, STYLES.get(bridge.state, "bold red")), False),
     _Column("IN/S", 5, 2, lambda bridge, *_: (rate(bridge.rates.received), ""), sort="rate"),
     _Column("OUT/S", 5, 5, lambda bridge, *_: (rate(bridge.rates.delivered), "")),
-    _Column("HISTORY", 8, 9, _history, False, 60),
+    _Column("HISTORY", 8, 9, _history, False, 30),
     _Column("LAG", 5, 3, lambda bridge, *_: (duration(bridge.waiting), ""), sort="lag"),
     _Column("FLIGHT", 9, 7, _window),
     _Column("SPOOL", 5, 4, _spool, sort="spool"),
