@@ -129,6 +129,7 @@ STATES: dict[str, dict[str, Any]] = {
         spooling(), bridge("alarms", state="spooling", blocked=REFUSED), nats_away=REFUSED,
         nats={"up": False, "last_error": REFUSED, "reconnects": 2}, spool={"bytes": 3_100_000},
     ),
+    "blocked": status(bridge(state="spooling", blocked="no stream"), nats_away="streams: SENSORS is full"),
     "draining": status(
         bridge(state="draining", spooled=9_000, lag={"spool_oldest": 95.0}, rates={"delivered": 5_000.0},
                spool={"messages": 9_000, "bytes": 2_000_000}),

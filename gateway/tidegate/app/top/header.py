@@ -9,7 +9,7 @@ from rich.text import Text
 from tidegate.app.top.figure import clock, count, duration, rate
 from tidegate.app.top.line import cut, fit, line, wrap
 from tidegate.app.top.seen import Seen
-from tidegate.app.top.status import BridgeStatus, Status, longest
+from tidegate.app.top.status import BridgeStatus, DiskSpool, Endpoint, Status, longest
 from tidegate.core import rounded_size
 
 STYLES = {
@@ -125,31 +125,41 @@ def _sentence(word: str, text: str, width: int) -> Iterator[Text]:
 def _hops(status: Status) -> Iterator[Text]:
     ups = [bridge for bridge in status.bridges if bridge.direction != "down"]
     downs = [bridge for bridge in status.bridges if bridge.direction == "down"]
-    lags = [bridge.lag for bridge in status.bridges]
-    down = next((bridge for bridge in status.bridges if not bridge.mqtt.up), None)
-    connected = sum(bridge.mqtt.up for bridge in status.bridges)
-    total = len(status.bridges)
-    word = "up" if down is None else f"{connected}/{total} up"
-    about = _quantiles(longest(lag.event_p50 for lag in lags), longest(lag.event_p99 for lag in lags), "event lag")
-    if down is not None:
-        about = f"{down.name}: {down.mqtt.last_error or 'not yet connected'}"
-    elif reconnects := sum(bridge.mqtt.reconnects for bridge in status.bridges):
-        about += f"  {reconnects} reconnects"
-    yield _hop("MQTT", word, down is None, _traffic(ups, "received", "in") + _traffic(downs, "delivered", "out"), about)
+    yield _mqtt(status, _traffic(ups, "received", "in") + _traffic(downs, "delivered", "out"))
     if status.nats is not None:
-        word, good = ("up", True) if status.nats_away is None else ("blocked", False)
-        about = _quantiles(
-            longest(lag.delivery_p50 for lag in lags), longest(lag.delivery_p99 for lag in lags), "delivery"
-        )
-        about += f", oldest {duration(longest(lag.oldest_unsettled for lag in lags))}"
-        if not status.nats.up:
-            word, good, about = "away", False, status.nats.last_error or "not yet connected"
-        elif status.nats.reconnects:
-            about += f"  {status.nats.reconnects} reconnects"
-        traffic = _traffic(ups, "delivered", "out") + _traffic(downs, "received", "in")
-        yield _hop("NATS", word, good, traffic, about)
+        yield _nats(status, status.nats, _traffic(ups, "delivered", "out") + _traffic(downs, "received", "in"))
     if status.spool is not None:
-        yield _disk(status)
+        yield _disk(status, status.spool)
+
+
+def _mqtt(status: Status, traffic: list[str]) -> Text:
+    """Return the hop between the broker and the gateway; each bridge has a connection of its own."""
+    away = [bridge for bridge in status.bridges if not bridge.mqtt.up]
+    if away:
+        total = len(status.bridges)
+        about = f"{away[0].name}: {away[0].mqtt.last_error or 'not yet connected'}"
+        return _hop("MQTT", f"{total - len(away)}/{total} up", False, traffic, about)
+    lags = [bridge.lag for bridge in status.bridges]
+    half, most = longest(lag.event_p50 for lag in lags), longest(lag.event_p99 for lag in lags)
+    about = f"event lag p50 {duration(half)} p99 {duration(most)}"
+    return _hop("MQTT", "up", True, traffic, about + _reconnects(sum(one.mqtt.reconnects for one in status.bridges)))
+
+
+def _nats(status: Status, nats: Endpoint, traffic: list[str]) -> Text:
+    """Return the hop between the gateway and NATS."""
+    if not nats.up:
+        return _hop("NATS", "away", False, traffic, nats.last_error or "not yet connected")
+    if status.nats_away is not None:
+        return _hop("NATS", "blocked", False, traffic, status.nats_away)
+    lags = [bridge.lag for bridge in status.bridges]
+    half, most = longest(lag.delivery_p50 for lag in lags), longest(lag.delivery_p99 for lag in lags)
+    oldest = longest(lag.oldest_unsettled for lag in lags)
+    about = f"delivery p50 {duration(half)} p99 {duration(most)}, oldest {duration(oldest)}"
+    return _hop("NATS", "up", True, traffic, about + _reconnects(nats.reconnects))
+
+
+def _reconnects(number: int) -> str:
+    return f"  {number} reconnects" if number else ""
 
 
 def _hop(name: str, word: str, good: bool, traffic: list[str], about: str) -> Text:
@@ -161,13 +171,7 @@ def _traffic(bridges: list[BridgeStatus], which: str, word: str) -> list[str]:
     return [f"{rate(sum(getattr(bridge.rates, which) for bridge in bridges))} {word}/s"] if bridges else []
 
 
-def _quantiles(half: float | None, most: float | None, what: str) -> str:
-    return f"{what} p50 {duration(half)} p99 {duration(most)}"
-
-
-def _disk(status: Status) -> Text:
-    assert status.spool is not None
-    spool = status.spool
+def _disk(status: Status, spool: DiskSpool) -> Text:
     messages = sum(bridge.spooled for bridge in status.bridges)
     share = spool.bytes / spool.max_bytes if spool.max_bytes else 0.0
     used = "empty" if not messages else "<0.1%" if share < 0.001 else f"{share:.1%}"

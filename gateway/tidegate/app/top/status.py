@@ -118,6 +118,11 @@ class BridgeStatus(_Part):
         """Seconds for which the oldest message that is not delivered has waited, in flight or on the disk."""
         return longest((self.lag.oldest_unsettled, self.lag.spool_oldest))
 
+    @property
+    def queued(self) -> int | None:
+        """Messages on the disk; of a bridge down, those that wait in its stream. None where that is not known."""
+        return self.lag.consumer_pending if self.direction == "down" else self.spooled
+
 
 class DiskSpool(_Part):
     """The disk buffer of all bridges."""

@@ -44,8 +44,7 @@ def _window(bridge: BridgeStatus, _width: int, _ascii_only: bool) -> tuple[str, 
 
 
 def _spool(bridge: BridgeStatus, _width: int, _ascii_only: bool) -> tuple[str, str]:
-    waiting = bridge.lag.consumer_pending if bridge.direction == "down" else bridge.spooled
-    return "-" if waiting is None else count(waiting), "yellow" if waiting else ""
+    return "-" if bridge.queued is None else count(bridge.queued), "yellow" if bridge.queued else ""
 
 
 def _route(bridge: BridgeStatus, _width: int, _ascii_only: bool) -> tuple[str, str]:

@@ -17,7 +17,7 @@ View = Literal["bridges", "bridge", "dead", "help"]
 _MOST: dict[Sort, Callable[[BridgeStatus], float]] = {
     "rate": lambda bridge: bridge.rates.received,
     "lag": lambda bridge: bridge.waiting or 0.0,
-    "spool": lambda bridge: bridge.spooled,
+    "spool": lambda bridge: bridge.queued or 0,
     "dead": lambda bridge: bridge.dead,
 }
 

@@ -30,6 +30,8 @@ delivering  NATS takes the messages
 spooling    NATS does not; they go to the disk
 draining    NATS does again, and the disk still holds some
 stuck       messages can neither be delivered nor spooled
+IN/S OUT/S  messages a second that come and that are delivered
+HISTORY     IN/S over the last minutes, to the newest at the right
 LAG         for how long the oldest message waits, in flight or on the disk
 FLIGHT      messages in flight, of how many there may be
 SPOOL AGE   messages on the disk, and how old the oldest is;
