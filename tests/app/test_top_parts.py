@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.app.helpers import BRIDGES
-from tests.app.top_status import STATES
+from tests.app.top_status import STATES, bridge, status
 from tidegate.app.embedded import free_port
 from tidegate.app.http import HttpServer, Response
 from tidegate.app.top.figure import count, duration, graph, rate, sparkline
 from tidegate.app.top.key import KeyReader
 from tidegate.app.top.line import fit, wrap
 from tidegate.app.top.source import MAX_BYTES, Address, StatusError, fetch
+
+HOSTILE = status(bridge(dead_lettered={"\x1b[2J": "many"}))
 
 
 @given(st.integers(0, 10**18 - 1), st.floats(0, 1e15))
@@ -163,8 +165,8 @@ async def writing(data: bytes, *, then_close: bool = True) -> AsyncIterator[Addr
 
 async def test_a_status_is_read() -> None:
     async with answering(Response(200, "application/json", orjson.dumps(STATES["delivering"]))) as address:
-        status = await fetch(address)
-    assert (status.gateway, [bridge.name for bridge in status.bridges]) == (
+        found = await fetch(address)
+    assert (found.gateway, [one.name for one in found.bridges]) == (
         "plant-1",
         ["readings", "alarms", "commands"],
     )
@@ -175,6 +177,7 @@ async def test_a_status_is_read() -> None:
     [
         (Response(200, "application/json", b"{}"), "no gateway's status: gateway: Field required"),
         (Response(200, "application/json", b"[1, \x1b"), "no gateway's status"),
+        (Response(200, "application/json", orjson.dumps(HOSTILE)), "\\x1b[2J: Input should be a valid integer"),
         (Response(500, "text/plain", b""), "status 500"),
         (Response(200, "application/json", b"[" + b" " * MAX_BYTES + b"]"), f"more than {MAX_BYTES} bytes"),
     ],

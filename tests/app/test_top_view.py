@@ -105,8 +105,7 @@ HEADLINES = {
     "delivering": "READY: 2437/s come in, 2431/s are delivered, 4ms behind",
     "idle": "READY: nothing comes in now",
     "spooling": f"SPOOLING because {REFUSED}; 12345 messages are on the disk, the oldest for 4.2m",
-    "blocked": "SPOOLING because streams: SENSORS is full; nothing is on the disk yet MQTT up 812 in/s event lag p50 200ms "
-    "p99 1.5s NATS blocked",
+    "blocked": "SPOOLING because streams: SENSORS is full; nothing is on the disk yet",
     "draining": "DRAINING: NATS takes messages again; 9000 messages are on the disk, the oldest for 1.6m; "
     "about 2.2s to go",
     "stuck": "STUCK because readings: mqtt: connection refused (and 1 more)",
