@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -149,18 +150,21 @@ async def answering(response: Response) -> AsyncIterator[Address]:
 async def writing(data: bytes, *, then_close: bool = True) -> AsyncIterator[Address]:
     """Serve these bytes, whatever is asked."""
 
+    ended = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(data)
-        if then_close:
+        with contextlib.suppress(OSError):
+            if not then_close:
+                await reader.read()
             writer.close()
-        else:
-            await reader.read()
-            writer.close()
+            await writer.wait_closed()
+        ended.set()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        await ended.wait()
 
 
 async def test_a_status_is_read() -> None:
