@@ -38,7 +38,7 @@ clean:
 # Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped.
 .PHONY: servers
 servers:
-	@missing=; for server in mosquitto redis-server prometheus; do \
+	@missing=; for server in mosquitto redis-server prometheus chromium; do \
 	  command -v $$server >/dev/null || test -x /usr/sbin/$$server || missing="$$missing $$server"; \
 	done; \
 	test -z "$$missing" || { \
