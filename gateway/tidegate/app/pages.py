@@ -8,12 +8,14 @@ from prometheus_client.exposition import choose_encoder
 from tidegate.app.gateway import Gateway
 from tidegate.app.http import Page, Response, plain
 from tidegate.app.metrics import new_registry
+from tidegate.app.page import status_page
 from tidegate.app.status import status
 
 
 def gateway_pages(gateway: Gateway) -> dict[str, Page]:
     """Return the pages of a gateway."""
     registry = new_registry(gateway)
+    page = status_page()
 
     def metrics(accept: str) -> Response:
         try:
@@ -39,4 +41,10 @@ def gateway_pages(gateway: Gateway) -> dict[str, Page]:
             return plain(503, "nothing is configured now")
         return Response(200, "application/json", orjson.dumps(status(gateway, gateway.config)) + b"\n")
 
-    return {"/metrics": metrics, "/-/healthy": healthy, "/-/ready": ready, "/status.json": status_json}
+    return {
+        "/": lambda _accept: page,
+        "/metrics": metrics,
+        "/-/healthy": healthy,
+        "/-/ready": ready,
+        "/status.json": status_json,
+    }
