@@ -86,7 +86,7 @@ async def test_it_shows_what_flows_and_what_nats_being_away_does(screen: Tab, tm
             await screen.keep("live-flow", tmp_path)
 
             await plant.nats.stop()
-            await eventually(lambda: _says(screen, "h1", "Holding: NATS is away"))
+            await eventually(lambda: _says(screen, "h1", "Holding: NATS is away; messages wait on the disk"))
             assert await screen.kind("#top") == "warn"
             assert await screen.kind("#hop-nats-up") == "bad"
             assert "cut" in await screen.text("#hop-nats-up")

@@ -50,14 +50,11 @@ class Tab:
 
     async def kind(self, selector: str) -> str:
         """Return the state that colour and shape say there: ok, busy, warn, bad or off."""
-        found = self.page.locator(selector).first
-        classes = set((await found.get_attribute("class") or "").split())
-        kinds = classes & {"ok", "busy", "warn", "bad", "off"}
-        assert len(kinds) == 1, classes
-        kind = kinds.pop()
-        shape = await found.locator("use").first.get_attribute("href")
-        assert shape == f"#i-{kind}", "the shape says what the colour says"
-        return kind
+        script = "(node) => [node.className, node.querySelector('use').getAttribute('href')]"  # both of one moment
+        classes, shape = await self.page.locator(selector).first.evaluate(script)
+        kinds = set(classes.split()) & {"ok", "busy", "warn", "bad", "off"}
+        assert {f"#i-{kind}" for kind in kinds} == {shape}, "the shape says what the colour says"
+        return str(kinds.pop())
 
     async def sideways(self) -> int:
         """Return by how many pixels the page is wider than its window."""
