@@ -60,15 +60,13 @@ STATES: dict[str, tuple[str, str, Status]] = {
 
 
 class Gateway:
-    """Serves the page and a document. asked: how often for the document."""
+    """Serves the page and a document."""
 
     def __init__(self, document: Status) -> None:
         self.document = document
-        self.asked = 0
         self.port = 0
 
     def _status(self, _accept: str) -> Response:
-        self.asked += 1
         return Response(200, "application/json", orjson.dumps(self.document))
 
     @asynccontextmanager
