@@ -17,6 +17,7 @@ from tidegate.app.embedded import embedded_broker, embedded_nats
 from tidegate.app.gateway import Gateway
 from tidegate.app.http import ListenError
 from tidegate.app.log import configure_logging
+from tidegate.app.notify import Notifier
 from tidegate.app.pages import gateway_pages
 from tidegate.core import ConfigError
 
@@ -43,13 +44,16 @@ async def run(path: Path, config: Config, *, embedded: bool) -> None:
     async with AsyncExitStack() as stack:
         if embedded:
             await _start_servers(stack, config)
-        gateway = await stack.enter_async_context(Gateway())
+        gateway = Gateway()
+        notifier = await stack.enter_async_context(Notifier(gateway))  # which outlives it: a stop takes its time
+        await stack.enter_async_context(gateway)
         gateway.pages = gateway_pages(gateway)
         await gateway.apply(config)
         gc.collect()
         gc.freeze()  # what lives from here on is messages; the rest need not be looked at again
         gc.set_threshold(_COLLECT_EVERY)
         gateway.failed.add_done_callback(lambda _: wake.set())
+        notifier.ready()  # whatever is away: at boot the uplink may be so for hours
         while not asked & {signal.SIGTERM, signal.SIGINT}:
             await wake.wait()
             wake.clear()
@@ -57,8 +61,12 @@ async def run(path: Path, config: Config, *, embedded: bool) -> None:
                 gateway.failed.result()
             if signal.SIGHUP in asked:
                 asked.remove(signal.SIGHUP)
+                notifier.reloading()
                 await _reload(gateway, path)
-        log.info("stopping: %d messages in flight", sum(b.totals.in_flight for b in gateway.bridges.values()))
+                notifier.ready()
+        in_flight = sum(bridge.totals.in_flight for bridge in gateway.bridges.values())
+        notifier.stopping(in_flight)
+        log.info("stopping: %d messages in flight", in_flight)
     log.info("stopped")
 
 
