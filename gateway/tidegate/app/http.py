@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from ipaddress import ip_address
 from typing import NamedTuple, Self
 
 import h11
@@ -14,13 +19,17 @@ from tidegate.core import TidegateError
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 64
-"""At once; more are closed at once, so that they cost neither memory nor file descriptors."""
+MAX_CONNECTIONS = 128
+"""At once. One more takes the place of the one that has waited longest for its client: who sends and reads at once is
+served, however many others hold connections."""
 
 MAX_HEADER_BYTES = 16 * 1024
 _CHUNK = 4096
 REQUEST_TIMEOUT = 10.0
 """Seconds for a whole request, and for a whole response: a slow client does not get to keep its place."""
+
+_REST = 2.0
+"""For each second of work on answers, so many without: requests that come without end leave the loop to messages."""
 
 
 class ListenError(TidegateError):
@@ -52,6 +61,8 @@ class HttpServer:
         self._pages = pages
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.Task[None], None] = {}  # for their clients; who has for longest is first
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         host, port = self.address
@@ -72,59 +83,124 @@ class HttpServer:
             await asyncio.wait(self._connections)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
             writer.transport.abort()
             return
         task = asyncio.create_task(self._serve(reader, writer), name="http connection")
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        self._waiting[task] = None
+        task.add_done_callback(partial(self._end, writer.transport))
+
+    def _make_room(self) -> bool:
+        """End the connection that has waited longest for its client; return whether there was one."""
+        if not self._waiting:
+            return False
+        slowest = next(iter(self._waiting))
+        del self._waiting[slowest]
+        slowest.cancel()
+        return True
+
+    def _end(self, transport: asyncio.WriteTransport, task: asyncio.Task[None]) -> None:
+        """Close a connection. Its task can't: one that is cancelled at once never begins."""
+        self._connections.discard(task)
+        self._waiting.pop(task, None)
+        transport.abort() if transport.get_write_buffer_size() else transport.close()
+
+    @asynccontextmanager
+    async def _client_turn(self) -> AsyncIterator[None]:
+        """Wait for the client in here: for a limited time, and only while nobody else needs the place."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.pop(task, None)
+        self._waiting[task] = None
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            yield
+        self._waiting.pop(task, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES - _CHUNK)
-        try:
-            with contextlib.suppress(TimeoutError, OSError, h11.RemoteProtocolError):
-                while connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}:
-                    async with asyncio.timeout(REQUEST_TIMEOUT):
-                        response, head = await self._answer(connection, reader)
-                    if response is None:
-                        return
-                    async with asyncio.timeout(REQUEST_TIMEOUT):
-                        await _send(connection, writer, response, head)
-                    if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
-                        connection.start_next_cycle()
-        finally:
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+        with contextlib.suppress(TimeoutError, OSError, h11.RemoteProtocolError):
+            while connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}:
+                async with self._client_turn():
+                    request = await _read_request(connection, reader)
+                if request is None:
+                    return
+                response = request if isinstance(request, Response) else await self._page(request)
+                head = isinstance(request, h11.Request) and request.method == b"HEAD"
+                async with self._client_turn():
+                    await _send(connection, writer, response, head)
+                if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
+                    connection.start_next_cycle()
 
-    async def _answer(self, connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[Response | None, bool]:
-        """Read a request and return the answer to it, and whether it asks for the head alone; None at the end."""
-        request: h11.Request | None = None
-        while True:
-            try:
-                event = connection.next_event()
-            except h11.RemoteProtocolError as error:
-                return plain(error.error_status_hint, str(error)), False
-            if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(_CHUNK))
-            elif isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.EndOfMessage) and request is not None:
-                return self._page(request), request.method == b"HEAD"
-            elif isinstance(event, h11.ConnectionClosed):
-                return None, False
+    async def _page(self, request: h11.Request) -> Response:
+        """Return the answer to a request: one at a time over all connections, and with a rest for the loop's sake."""
+        async with self._turn:
+            begun = time.perf_counter()
+            response = self._find(request)
+            await asyncio.sleep(_REST * (time.perf_counter() - begun))
+            return response
 
-    def _page(self, request: h11.Request) -> Response:
+    def _find(self, request: h11.Request) -> Response:
+        headers = dict(request.headers)
+        if not self._is_ours(headers.get(b"host", b"")):
+            return plain(
+                421, "the Host header should be an address or localhost, since http.listen is for this machine"
+            )
         path = request.target.partition(b"?")[0].decode("ascii", "replace")
         page = self._pages.get(path)
         if page is None:
             return plain(404, f"there is nothing here; there is {' '.join(self._pages)}")
         if request.method not in (b"GET", b"HEAD"):
             return plain(405, "only GET and HEAD")
-        accept = next((value for name, value in request.headers if name == b"accept"), b"")
         try:
-            return page(accept.decode("latin-1"))
+            return page(headers.get(b"accept", b"").decode("latin-1"))
         except Exception:
             log.exception("http: %s failed", path)
             return plain(500, "this page failed; the log says why")
+
+    def _is_ours(self, host: bytes) -> bool:
+        """Whether a Host header may be one of a client that means this gateway.
+
+        A loopback address is listened on for this machine alone, but a page of a foreign site may have its name
+        resolve to that address, and then have a browser on this machine read what we show. Its Host is that name.
+        Elsewhere nobody can tell by which names the gateway is known. HTTP/1.0 may leave Host out [RFC 9112 3.2].
+        """
+        return not host or not _is_loopback(self.address[0]) or _names_this_machine(host.decode("latin-1"))
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
+
+
+def _names_this_machine(host: str) -> bool:
+    name = re.sub(r":[0-9]*$", "", host)
+    if name.lower() == "localhost":
+        return True
+    try:
+        ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | Response | None:
+    """Return the next request, or the answer to one that is malformed, or None at the end of the connection.
+
+    No page takes a body, so none is waited for, and what sends one anyhow is the last request of its connection.
+    """
+    while True:
+        try:
+            event = connection.next_event()
+            if isinstance(event, h11.Request):
+                if not any(name == b"transfer-encoding" for name, _ in event.headers):
+                    connection.next_event()  # the end of the request, or else a part of its body
+                return event
+        except h11.RemoteProtocolError as error:
+            return plain(error.error_status_hint, str(error))
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_CHUNK))
+        elif isinstance(event, h11.ConnectionClosed):
+            return None
 
 
 async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, response: Response, head: bool) -> None:
@@ -135,7 +211,7 @@ async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, respon
         ("Cache-Control", "no-store"),
         *response.headers,
     ]
-    if connection.their_state in (h11.ERROR, h11.MUST_CLOSE):
+    if connection.their_state in (h11.ERROR, h11.MUST_CLOSE, h11.SEND_BODY):
         headers.append(("Connection", "close"))
     out = connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
     body = b""
