@@ -10,7 +10,7 @@ import pytest
 
 from tests.app.helpers import log_lines
 from tidegate.app.config import Log
-from tidegate.app.log import JsonFormatter, configure_logging
+from tidegate.app.log import JsonFormatter, configure_logging, flush_logging
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +18,17 @@ def _logging_as_before() -> Iterator[None]:
     root, ours, theirs = (logging.getLogger(name) for name in (None, "tidegate", "nats"))
     handlers, levels = root.handlers[:], (root.level, ours.level, theirs.level)
     yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
     root.handlers[:] = handlers
     for logger, level in zip((root, ours, theirs), levels, strict=True):
         logger.setLevel(level)
+
+
+def _said(capfd: pytest.CaptureFixture[str]) -> str:
+    flush_logging()
+    return capfd.readouterr().err
 
 
 def _log_all() -> None:
@@ -30,10 +38,10 @@ def _log_all() -> None:
     logging.getLogger("another").warning("a library's warning")
 
 
-def test_a_json_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_has_time_level_logger_and_message(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(Log(format="json", level="debug"))
     _log_all()
-    lines = log_lines(capsys.readouterr().err)
+    lines = log_lines(_said(capfd))
     assert [(line["level"], line["logger"]) for line in lines] == [
         ("debug", "tidegate.test"),
         ("info", "tidegate.test"),
@@ -47,20 +55,20 @@ def test_a_json_line_has_time_level_logger_and_message(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_the_level_is_honoured(capsys: pytest.CaptureFixture[str], level: str, count: int) -> None:
+def test_the_level_is_honoured(capfd: pytest.CaptureFixture[str], level: str, count: int) -> None:
     configure_logging(Log(format="json", level=level))
     _log_all()
-    lines = log_lines(capsys.readouterr().err)
+    lines = log_lines(_said(capfd))
     assert [line["logger"] for line in lines].count("tidegate.test") == count
 
 
-def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_is_part_of_its_line(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(Log(format="json"))
     try:
         raise ValueError("broken")
     except ValueError:
         logging.getLogger("tidegate.test").exception("it failed")
-    (line,) = log_lines(capsys.readouterr().err)
+    (line,) = log_lines(_said(capfd))
     assert line["message"] == "it failed"
     assert "Traceback" in line["error"]
     assert "ValueError: broken" in line["error"]
@@ -74,10 +82,17 @@ def test_any_text_makes_a_json_line(text: str) -> None:
     assert log_lines(line)[0]["message"] == text
 
 
-def test_text_lines_are_there_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_about_a_bridge_has_its_name_as_a_field(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="json"))
+    logging.getLogger("tidegate.test").info("%s: connected to %s", "readings", "a broker")
+    logging.getLogger("tidegate.test").info("nats: connected to %s", "a server")
+    assert [line.get("bridge") for line in log_lines(_said(capfd))] == ["readings", None]
+
+
+def test_text_lines_are_there_on_request(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(Log(format="text"))
     logging.getLogger("tidegate.test").info("it runs")
-    line = capsys.readouterr().err
+    line = _said(capfd)
     assert "INFO" in line
     assert line.endswith("it runs\n")
     assert "{" not in line
@@ -85,16 +100,25 @@ def test_text_lines_are_there_on_request(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_auto_is_text_on_a_terminal_and_json_elsewhere(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     configure_logging(Log(format="auto"))
     logging.getLogger("tidegate.test").info("it runs")
-    assert capsys.readouterr().err.startswith("{") is not terminal
+    assert _said(capfd).startswith("{") is not terminal
 
 
-def test_configured_twice_a_line_comes_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configured_twice_a_line_comes_once(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(Log(format="json"))
     configure_logging(Log(format="json"))
     logging.getLogger("tidegate.test").info("it runs")
-    assert len(log_lines(capsys.readouterr().err)) == 1
+    assert len(log_lines(_said(capfd))) == 1
+
+
+def test_without_a_standard_error_nothing_is_written_anywhere(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure_logging(Log())
+    logging.getLogger("tidegate.test").error("nobody hears this")
+    assert capfd.readouterr().err == ""

@@ -17,7 +17,7 @@ import orjson
 
 from tidegate.app.config import Config
 from tidegate.app.config_file import load_config
-from tidegate.app.log import configure_logging
+from tidegate.app.log import configure_logging, flush_logging
 from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.app.run import run
 from tidegate.app.warning import warnings
@@ -303,7 +303,10 @@ def _rate(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     configure_logging(config.log)
-    _drive(run(options.config, config, embedded=options.embedded))
+    try:
+        _drive(run(options.config, config, embedded=options.embedded))
+    finally:
+        flush_logging()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -9,11 +10,13 @@ import sys
 import orjson
 
 from tidegate.app.config import Log
+from tidegate.app.log_handler import LineHandler
+from tidegate.app.log_repeat import bridge_of
 from tidegate.core import format_time
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message`, and `error` with the traceback."""
+    """One JSON object a line: `time`, `level`, `logger`, `message`; for some `bridge`, or `error` with a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -23,6 +26,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (bridge := bridge_of(record)) is not None:
+            fields["bridge"] = bridge
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
         try:
@@ -32,13 +37,32 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(config: Log) -> None:
-    """Send log records to standard error as configured."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send log records to standard error as configured. Again: change how."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    logging.getLogger("tidegate").setLevel(config.level.upper())
+    if sys.stderr is None:  # it was closed, and its number may be that of another file by now
+        root.handlers[:] = [logging.NullHandler()]
+        return
+    handler = _handler(root.handlers)
     if config.format == "json" or (config.format == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("tidegate").setLevel(config.level.upper())
+
+
+def _handler(there: list[logging.Handler]) -> logging.Handler:
+    """Return what writes to standard error, which is one of those there if that does already."""
+    try:
+        descriptor = sys.stderr.fileno()
+    except io.UnsupportedOperation:  # it is a stream in memory, which takes everything at once
+        return logging.StreamHandler(sys.stderr)
+    ours = (one for one in there if isinstance(one, LineHandler) and one.descriptor == descriptor)
+    return next(ours, None) or LineHandler(descriptor)
+
+
+def flush_logging() -> None:
+    """Wait for the lines to be written, before something else is written to standard error."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
