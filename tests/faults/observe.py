@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.checker import Balance, balance, envelopes, nats_client
 from tests.support.gateway import GatewayProcess
+from tests.support.gateway import gateway as plain_gateway
 from tests.support.generator import Device
 from tests.support.wait import eventually
 
+_LOOK_EVERY = 0.2
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 _SETTLED = ("delivered_total", "dead_lettered_total", "filtered_total", "dropped_total")
 
 
 class Books(NamedTuple):
-    """One reading of a gateway's counters."""
+    """One reading of the counters, of a bridge or of all."""
 
     received: float
     settled: float
@@ -24,16 +29,62 @@ class Books(NamedTuple):
 
 
 async def books(running: GatewayProcess) -> Books:
-    """Return the counters of one moment, which must balance (law 6)."""
-    samples = await running.metrics()
+    """Return the counters of one moment, of all bridges together. Those of each must balance (law 6)."""
+    return _sum(balanced(await running.metrics()))
 
-    def total(name: str) -> float:
-        return sum(value for (found, _), value in samples.items() if found == f"tidegate_messages_{name}")
 
-    found = Books(total("received_total"), sum(total(name) for name in _SETTLED), total("in_flight"), total("spooled"))
-    assert found.received == found.settled + found.in_flight + found.spooled, found
-    assert min(found) >= 0, found
+def balanced(samples: Samples) -> dict[str, Books]:
+    """Return the counters of each bridge, which must balance in each answer: it is made in one turn of the loop."""
+    found: dict[str, Books] = {}
+    for bridge in {dict(labels)["bridge"] for name, labels in samples if name == "tidegate_messages_received_total"}:
+
+        def total(name: str, bridge: str = bridge) -> float:
+            return sum(
+                value
+                for (sample, labels), value in samples.items()
+                if sample == f"tidegate_messages_{name}" and dict(labels)["bridge"] == bridge
+            )
+
+        settled = sum(total(name) for name in _SETTLED)
+        books = found[bridge] = Books(total("received_total"), settled, total("in_flight"), total("spooled"))
+        assert books.received == books.settled + books.in_flight + books.spooled, (bridge, books)
+        assert min(books) >= 0, (bridge, books)
     return found
+
+
+def _sum(found: dict[str, Books]) -> Books:
+    return Books(*map(sum, zip(*found.values(), strict=True)))
+
+
+@asynccontextmanager
+async def gateway(config: Path, http: int, *arguments: str, ready: bool = True) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway whose books must balance all the time, whatever is done to it, and at the end, if it still runs."""
+    async with plain_gateway(config, http, *arguments, ready=ready) as running:
+        watching = asyncio.create_task(_watch(running), name="watch the books")
+        try:
+            yield running
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+        if not watching.cancelled():
+            watching.result()
+        if running.process is not None and running.process.returncode is None:
+            await books(running)
+
+
+async def _watch(running: GatewayProcess) -> None:
+    """Look at the books again and again, until cancelled. Raises AssertionError once they do not balance."""
+    while True:
+        process = running.process
+        try:
+            balanced(await running.metrics())
+        except (OSError, IndexError, ValueError):
+            pass  # it does not run now
+        except AssertionError:
+            await asyncio.sleep(1)  # half of an answer, if it was killed meanwhile
+            if process is not None and process is running.process and process.returncode is None:
+                raise
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 async def until_settled(running: GatewayProcess, timeout: float = 60.0) -> None:

@@ -19,9 +19,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.observe import Books, books, set_option, until_settled
+from tests.faults.observe import Books, books, gateway, set_option, until_settled
 from tests.support.checker import balance, envelopes, nats_client, stored
-from tests.support.gateway import GatewayProcess, gateway, write_config
+from tests.support.gateway import GatewayProcess, write_config
 from tests.support.generator import Device, device
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import Server, any_broker, nats_server

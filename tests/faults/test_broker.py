@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.observe import (
     books,
+    gateway,
     resources,
     set_option,
     until_in_flight,
@@ -19,7 +20,7 @@ from tests.faults.observe import (
 )
 from tests.support.checker import envelopes, nats_client
 from tests.support.fake_broker import FakeConnection, fake_broker
-from tests.support.gateway import gateway, write_config
+from tests.support.gateway import write_config
 from tests.support.generator import device, publish_packet, reading
 from tests.support.server import mosquitto, nats_server, needs_mosquitto
 from tests.support.wait import eventually

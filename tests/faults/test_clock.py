@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.observe import books, until_link, until_settled
+from tests.faults.observe import books, gateway, until_link, until_settled
 from tests.support.checker import balance, envelopes, nats_client
-from tests.support.gateway import GatewayProcess, gateway, write_config
+from tests.support.gateway import GatewayProcess, write_config
 from tests.support.generator import device
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.observe import until_settled, verdict
+from tests.faults.observe import gateway, until_settled, verdict
 from tests.support.checker import balance, envelopes, nats_client
 from tests.support.fake_broker import fake_broker
-from tests.support.gateway import GatewayProcess, gateway, write_config
+from tests.support.gateway import GatewayProcess, write_config
 from tests.support.generator import device, publish_packet, reading
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.observe import until_settled, verdict
+from tests.faults.observe import gateway, until_settled, verdict
 from tests.support.checker import balance, envelopes, nats_client
-from tests.support.gateway import gateway, write_config
+from tests.support.gateway import write_config
 from tests.support.generator import device
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually

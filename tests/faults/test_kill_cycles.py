@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from nats.js.errors import NotFoundError
 
-from tests.faults.observe import verdict
+from tests.faults.observe import gateway, verdict
 from tests.support.checker import envelopes, nats_client
 from tests.support.fake_broker import FakeConnection, fake_broker
-from tests.support.gateway import gateway, write_config
+from tests.support.gateway import write_config
 from tests.support.generator import device, publish_packet
 from tests.support.server import mosquitto, nats_server, needs_mosquitto
 from tests.support.wait import eventually

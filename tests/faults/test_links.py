@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.observe import (
     books,
+    gateway,
     link,
     resources,
     set_option,
@@ -22,7 +23,7 @@ from tests.faults.observe import (
     verdict,
 )
 from tests.support.checker import nats_client
-from tests.support.gateway import GatewayProcess, gateway, write_config
+from tests.support.gateway import GatewayProcess, write_config
 from tests.support.generator import Device, device
 from tests.support.proxy import Proxy, proxy
 from tests.support.server import any_broker, nats_server

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.app.helpers import log_lines
-from tests.faults.observe import books, until_link
+from tests.faults.observe import books, gateway, until_link
 from tests.support.fake_broker import fake_broker
-from tests.support.gateway import gateway, write_config
+from tests.support.gateway import write_config
 from tests.support.generator import publish_packet, reading
 from tests.support.proxy import proxy
 from tests.support.server import any_broker, nats_server

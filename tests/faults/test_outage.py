@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.faults.observe import gateway
 from tests.support.checker import balance, envelopes, nats_client
-from tests.support.gateway import gateway, write_config
+from tests.support.gateway import write_config
 from tests.support.generator import device
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually

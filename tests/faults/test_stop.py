@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.observe import books, stop, until_in_flight, until_received, verdict
-from tests.support.gateway import gateway, write_config
+from tests.faults.observe import books, gateway, stop, until_in_flight, until_received, verdict
+from tests.support.gateway import write_config
 from tests.support.generator import device
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
