@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,6 +18,9 @@ from tests.support.receiver import publish_numbers, receiver
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
 from tidegate.app.embedded import free_port
+from tidegate.bridge import Overflow
+from tidegate.core import Encoded, Message, Outcome
+from tidegate.spool import Spool, SpoolOptions
 
 CONFIG = """\
 gateway: test
@@ -97,3 +102,37 @@ async def _gave_up(running: GatewayProcess) -> bool:
 
 async def _count(running: GatewayProcess, name: str) -> float:
     return await running.total(f"tidegate_messages_{name}")
+
+
+class _Away:
+    """A sink that takes nothing."""
+
+    blocked = "away"
+
+    def offer(self, _events: Sequence[Encoded]) -> None:
+        return None
+
+    async def changed(self) -> None:
+        await asyncio.Event().wait()
+
+    room = changed
+
+    def withdraw(self, _outcome: asyncio.Future[Outcome]) -> NoReturn:
+        raise AssertionError
+
+
+async def test_what_a_full_spool_turns_away_is_at_no_moment_counted_as_being_there(tmp_path: Path) -> None:
+    """The way to the disk and the disk agree on every turn of the loop, or a scrape would miss messages."""
+    messages = [Message(b"t", bytes(1000), f"id{number}") for number in range(10)]
+    events = [Encoded(message.id, "s", "", b"", message) for message in messages]
+    options = SpoolOptions(path=tmp_path / "spool.db", max_bytes=25_000, when_full="drop_newest")
+    async with Spool(options) as spool, Overflow(_Away(), queue := spool.queue("one"), "one") as overflow:
+        outcomes = []
+        for _ in range(5):
+            outcomes.append(await overflow.send(events))
+            while True:
+                assert overflow.stored == queue.messages
+                if outcomes[-1].done():
+                    break
+                await asyncio.sleep(0)
+        assert [len(outcome.result().dropped) for outcome in outcomes] == [0, 0, 10, 10, 10]
