@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel, SecretStr
 
-from tests.app.helpers import BRIDGES, CANARY, faults, gateway_config, load, tidegate
+from tests.app.helpers import BRIDGES, CANARY, faults, gateway_config, load, running_with, tidegate
+from tests.support.checker import nats_client, stored
 from tests.support.gateway import GatewayProcess, gateway, get
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
+from tidegate.app.config import Config
 from tidegate.app.embedded import free_port
 
 HEAD = "gateway: a\n"
@@ -152,3 +158,92 @@ async def test_the_command_line_shows_no_secret(tmp_path: Path) -> None:
     )
     assert [finished.status for finished in (first, second, third)] == [78, 0, 78]
     assert CANARY not in "".join(f"{finished.out}{finished.err}" for finished in (first, second, third))
+
+
+# A field that is added later is covered, too: the fields that hold secrets are found in the model.
+
+
+def _secret_fields(model: type[BaseModel], path: tuple[str, ...] = ()) -> dict[str, bool]:
+    """Return the fields that hold a secret, by their path, and whether each names a file that holds it."""
+    found: dict[str, bool] = {}
+    for name, field in model.model_fields.items():
+        here = (*path, field.alias or name)
+        kinds = set(_kinds(field.annotation))
+        if SecretStr in kinds:
+            found[".".join(here)] = False
+        elif Path in kinds and re.search("password|token|seed|credentials|^key$|secret", name):
+            found[".".join(here)] = True
+        for kind in kinds:
+            if issubclass(kind, BaseModel):
+                found |= _secret_fields(kind, here)
+    return found
+
+
+def _kinds(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds(argument)
+
+
+SECRET_FIELDS = _secret_fields(Config)
+
+
+def test_the_fields_that_hold_secrets_are_found() -> None:
+    assert SECRET_FIELDS.keys() >= {
+        "mqtt.password", "mqtt.password_file", "mqtt.tls.key", "nats.password", "nats.password_file", "nats.token",
+        "nats.token_file", "nats.nkey_seed_file", "nats.credentials_file", "nats.tls.key",
+    }  # fmt: skip
+
+
+_NEEDED = {"password": "username: u", "key": "cert: f"}
+"""What else a section needs, by the beginning of a field's name."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", sorted(SECRET_FIELDS))
+async def test_a_gateway_shows_nothing_of_a_secret_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """Neither where it says something, nor in what it is asked, nor in what the system shows of its processes."""
+    monkeypatch.setenv("CANARY", CANARY)
+    (tmp_path / "f").write_text(CANARY)
+    http = free_port()
+    path = tmp_path / "tidegate.yaml"
+    section, *middle, name = field.split(".")
+    value = "f" if SECRET_FIELDS[field] else "'${CANARY}'"
+    needed = next((more for start, more in _NEEDED.items() if name.startswith(start)), None)
+    inner = "{" + ", ".join(filter(None, (needed, f"{name}: {value}"))) + "}"
+    for key in reversed(middle):
+        inner = f"{{{key}: {inner}}}"
+    async with any_broker(tmp_path / "mqtt") as broker, nats_server(tmp_path / "nats") as server:
+        url = {"mqtt": f"url: 'mqtt://127.0.0.1:{broker}'", "nats": f"servers: ['nats://127.0.0.1:{server.port}']"}
+        if middle == ["tls"]:
+            url["mqtt"] = url["mqtt"].replace("mqtt://", "mqtts://")
+        sections = {one: f"{{{given}}}" for one, given in url.items()}
+        sections[section] = f"{{{url.get(section, '')}, {inner[1:]}"
+        lines = "".join(f"{one}: {text}\n" for one, text in sections.items())
+        streams = "streams: [{name: SENSORS, subjects: ['plant.>']}]\n"
+        end = f"http: {{listen: 127.0.0.1:{http}}}\nlog: {{level: debug}}\nstate_dir: state\n"
+        path.write_text(HEAD + lines + streams + BRIDGES + end)
+        checked = await tidegate("check", path)
+        assert checked.status == 0, checked
+        shown = [f"{checked.out}{checked.err}"]
+        async with gateway(path, http, ready=False) as running:
+            await eventually(lambda: "connected" in running.log_text(), "it has tried")
+            assert running.process is not None
+            pages = ("/", "/metrics", "/status.json", "/-/ready", "/-/healthy")
+            shown += [(await get(http, page))[1].decode() for page in pages]
+            shown += running_with(str(tmp_path)).values()
+            path.write_text(path.read_text().replace("gateway: a", "gateway: a\nunknown: 1"))
+            running.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: "reload: " in running.log_text(), "the reload is refused")
+            running.process.send_signal(signal.SIGABRT)  # what a crash leaves on standard error
+            await running.process.wait()
+        shown.append(running.log_text())
+        async with nats_client(server.port) as client:
+            for info in await client.jetstream().streams_info():
+                shown.append(repr(info.config))
+                shown += [repr(message) for message in await stored(client, info.config.name)]
+    assert CANARY not in "\n".join(shown)
+    assert all(len(one) for one in shown[:3])
