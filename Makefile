@@ -35,11 +35,12 @@ soak: .venv/.dev servers  ## random faults and the balance: make soak ARGS="--fo
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# Servers of the tests that are in no wheel; without one of them the tests that need it say that they were skipped.
+# What the tests need and is in no wheel, as command:package; without one the tests that need it say that they were skipped.
+SERVERS = mosquitto:mosquitto redis-server:redis-server prometheus:prometheus chromium:chromium systemd-analyze:systemd
 .PHONY: servers
 servers:
-	@missing=; for server in mosquitto redis-server prometheus chromium; do \
-	  command -v $$server >/dev/null || test -x /usr/sbin/$$server || missing="$$missing $$server"; \
+	@missing=; for pair in $(SERVERS); do \
+	  command -v $${pair%:*} >/dev/null || test -x /usr/sbin/$${pair%:*} || missing="$$missing $${pair#*:}"; \
 	done; \
 	test -z "$$missing" || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
