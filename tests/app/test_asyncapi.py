@@ -116,7 +116,10 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     (folder / "s").write_text(CANARY)
     rich_ones = [rich(folder / f"{n}", head.replace("CANARY", CANARY)) for n, head in enumerate(["", *LOGINS])]
     samples = [*ROOT.glob("deploy/*.yaml"), *ROOT.glob("examples/*/tidegate.yaml")]
-    return [asyncapi(one) for one in (*(load_config(path, {}) for path in samples), *rich_ones)]
+    variables = {"STATE_DIRECTORY": str(folder), "TIDEGATE_SECRETS": str(folder)}
+    for name in ("mqtt", "nats"):
+        (folder / name).write_text(CANARY)
+    return [asyncapi(one) for one in (*(load_config(path, variables) for path in samples), *rich_ones)]
 
 
 def parts(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:

@@ -47,7 +47,7 @@ async def test_check_and_run_end_with_78_and_every_fault_where_the_configuration
     assert [line.removeprefix(f"{path}: ") for line in checked.err.splitlines()] == [
         "line 2, log.level: should be 'debug', 'info', 'warning' or 'error'",
         "line 3, foo: unknown key; known here: gateway, state_dir, shutdown_timeout, mqtt, nats, streams, bridges, "
-        "consumers, dead_letters, spool, http, log",
+        "consumers, dead_letters, spool, http, log, tracing",
     ]
     assert missing.err == f"{tmp_path}/none.yaml: can't be read: No such file or directory\n"
 

@@ -109,8 +109,8 @@ def test_a_configuration_from_the_documentation_loads(tmp_path: Path, sample: st
     """Each file that it names is there, and each variable is set."""
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas/reading.json").write_text("{}")
-    for name in re.findall(r"(?:_file|ca|cert|key): *([\w./-]+)", sample):
-        file = tmp_path / name
+    for name in re.findall(r"(?:_file|ca|cert|key): *([\w./${}-]+)", sample):
+        file = tmp_path / re.sub(r"\$\{\w+\}", "x", name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     variables = dict.fromkeys(re.findall(r"(?<!\$)\$\{(\w+)\}", sample), "x")

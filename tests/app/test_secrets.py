@@ -171,7 +171,7 @@ def _secret_fields(model: type[BaseModel], path: tuple[str, ...] = ()) -> dict[s
         kinds = set(_kinds(field.annotation))
         if SecretStr in kinds:
             found[".".join(here)] = False
-        elif Path in kinds and re.search("password|token|seed|credentials|^key$|secret", name):
+        elif Path in kinds and re.search("password|token|seed|credentials|headers|^key$|secret", name):
             found[".".join(here)] = True
         for kind in kinds:
             if issubclass(kind, BaseModel):
@@ -192,12 +192,16 @@ SECRET_FIELDS = _secret_fields(Config)
 def test_the_fields_that_hold_secrets_are_found() -> None:
     assert SECRET_FIELDS.keys() >= {
         "mqtt.password", "mqtt.password_file", "mqtt.tls.key", "nats.password", "nats.password_file", "nats.token",
-        "nats.token_file", "nats.nkey_seed_file", "nats.credentials_file", "nats.tls.key",
+        "nats.token_file", "nats.nkey_seed_file", "nats.credentials_file", "nats.tls.key", "tracing.headers",
+        "tracing.headers_file",
     }  # fmt: skip
 
 
 _NEEDED = {"password": "username: u", "key": "cert: f"}
 """What else a section needs, by the beginning of a field's name."""
+
+_NOWHERE = "endpoint: 'http://127.0.0.1:1', sample: 1"
+"""Of a collector that does not answer."""
 
 
 @pytest.mark.slow
@@ -206,8 +210,9 @@ async def test_a_gateway_shows_nothing_of_a_secret_wherever_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     """Neither where it says something, nor in what it is asked, nor in what the system shows of its processes."""
-    monkeypatch.setenv("CANARY", CANARY)
-    (tmp_path / "f").write_text(CANARY)
+    text = f"Authorization: {CANARY}" if field.startswith("tracing.headers") else CANARY
+    monkeypatch.setenv("CANARY", text)
+    (tmp_path / "f").write_text(text)
     http = free_port()
     path = tmp_path / "tidegate.yaml"
     section, *middle, name = field.split(".")
@@ -221,7 +226,7 @@ async def test_a_gateway_shows_nothing_of_a_secret_wherever_it_stands(
         if middle == ["tls"]:
             url["mqtt"] = url["mqtt"].replace("mqtt://", "mqtts://")
         sections = {one: f"{{{given}}}" for one, given in url.items()}
-        sections[section] = f"{{{url.get(section, '')}, {inner[1:]}"
+        sections[section] = f"{{{url.get(section, _NOWHERE)}, {inner[1:]}"
         lines = "".join(f"{one}: {text}\n" for one, text in sections.items())
         streams = "streams: [{name: SENSORS, subjects: ['plant.>']}]\n"
         end = f"http: {{listen: 127.0.0.1:{http}}}\nlog: {{level: debug}}\nstate_dir: state\n"

@@ -241,13 +241,9 @@ CASES = [
     Case("dead letters refused, core", _dead_letters_refused,
          CORE.replace("deliver: core", "deliver: core, decode: number"), "one: ", None),
 ]  # fmt: skip
-_NOT_YET = pytest.mark.xfail(reason="a bridge whose dead letters are refused does not say so yet", strict=True)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(one, id=one.name, marks=[_NOT_YET] if "refused" in one.name else []) for one in CASES],
-)
+@pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in CASES])
 async def test_a_fault_is_told_as_what_it_is_and_taken_back_when_it_is_gone(
     tmp_path: Path, site: Site, case: Case
 ) -> None:

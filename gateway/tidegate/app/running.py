@@ -151,7 +151,8 @@ class RunningBridge:
             )
         queue, drain = self.spooling.queue, self.spooling.drain.counters
         kept = self.spooling.overflow.stored - queue.turned_away
-        arrived = kept - live.spooled  # in the spool, or delivered from it, though their batch is not settled yet
+        arrived = kept - live.spooled  # of batches that are not settled: they are in flight, unless they left already
+        inside = min(arrived, queue.messages)
         return Totals(
             live.received + queue.found,
             live.received_bytes,
@@ -160,8 +161,8 @@ class RunningBridge:
             live.dead_lettered + drain.dead_lettered,
             live.filtered + drain.filtered,
             live.dropped + queue.dropped,
-            live.in_flight - arrived,
-            queue.messages,
+            live.in_flight - (arrived - inside),
+            queue.messages - inside,
         )
 
     def durations(self) -> list[Histogram]:
