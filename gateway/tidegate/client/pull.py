@@ -191,6 +191,7 @@ class Pull:
             if self._requested and loop.time() - self._heard > _SILENCE:
                 log.warning("%s: no heartbeat from the server; asking again", self.spec.name)
                 await self._turn_to_new_inbox()
+                self.consumer = None
             room = self._waiting - self._arrived.qsize() - self._requested
             if room > 0:
                 if self.consumer is None:
