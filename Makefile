@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Three at once, on two cores too: many tests wait for servers. Those of a module stay together, since they share some.
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadscope
+# Four at once, on two cores too: many tests wait for servers. Those of a module stay together, since they share some.
+PYTEST = $(BIN)/python -m pytest -n 4 --dist loadscope
 
 .PHONY: demo test test-fast lint format bench soak clean
 

@@ -63,7 +63,7 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
     lower, below = 0.0, 0
     for bound, count in zip(bounds, counts, strict=False):
         if count and below + count >= rank:
-            return lower + (bound - lower) * (rank - below) / count
+            return min(bound, lower + (bound - lower) * (rank - below) / count)
         lower, below = bound, below + count
     return bounds[-1]
 
