@@ -24,10 +24,12 @@ class ConsumerName(NamedTuple):
 
 
 class ConsumerState(NamedTuple):
-    """backlog: as of the last answer, or None while there is none; problem: why there is none."""
+    """backlog: as of the last answer, or None while there is none; problem: why there is none, and whether the log has
+    it."""
 
     backlog: Backlog | None
     problem: str | None
+    is_told: bool = False
 
 
 class BacklogWatch:
@@ -76,11 +78,16 @@ class BacklogWatch:
         link = await self._connection.ready()
         try:
             return ConsumerState(await consumer_backlog(link, name.stream, name.name), None)
-        except (ApiError, ConnectError) as error:
+        except ConnectError as error:  # which the connection tells
+            return ConsumerState(None, str(error))
+        except ApiError as error:
             problem = str(error)
-        if problem != self._states.get(name, _NOT_YET).problem:
+        seen = self._states.get(name, _NOT_YET)
+        is_told = seen.is_told and problem == seen.problem
+        if problem == seen.problem and not is_told:  # at the second look: at a start streams are just being made
             log.warning("consumers: %s of stream %s: %s", name.name, name.stream, problem)
-        return ConsumerState(None, problem)
+            is_told = True
+        return ConsumerState(None, problem, is_told)
 
 
 _NOT_YET = ConsumerState(None, None)
