@@ -15,7 +15,7 @@ from tests.support.checker import balance, envelopes, nats_client
 from tests.support.gateway import GatewayProcess, gateway, get
 from tests.support.generator import Device, device
 from tests.support.server import any_broker, nats_server
-from tests.support.wait import eventually
+from tests.support.wait import eventually, port_open
 from tidegate.app.embedded import free_port
 
 COUNT = 5000
@@ -197,7 +197,31 @@ async def _reload(running: GatewayProcess, successful: int) -> None:
     before = _messages(running).count("reload: ")
     running.process.send_signal(signal.SIGHUP)
     await eventually(lambda: _messages(running).count("reload: ") > before, "it is read again")
+    await eventually(lambda: port_open(running.http), "it listens, again where the address was another meanwhile")
     assert await running.total("tidegate_config_last_reload_successful") == successful
+
+
+@pytest.mark.parametrize("wrong", ["state_dir: /proc/nope", "http: {{listen: 127.0.0.1:{taken}}}"])
+async def test_a_reload_of_what_can_not_be_had_changes_nothing(tmp_path: Path, wrong: str) -> None:
+    """Whatever else the file says: the bridge has another name there."""
+    async with any_broker(tmp_path / "mqtt") as broker, nats_server(tmp_path / "nats") as server:
+        path, http = _write(tmp_path, _config(broker, server.port))
+        good = path.read_text()
+        async with gateway(path, http) as running, device(broker) as sensor:
+            line = wrong.format(taken=server.port)
+            rest = [one for one in good.splitlines() if not one.startswith(line.split(":")[0])]
+            path.write_text("\n".join([*rest, line]).replace("name: readings", "name: others"))
+            await _reload(running, 0)
+            await eventually(running.delivering, "it delivers again")
+            await sensor.send(range(5))
+            await eventually(lambda: _has_delivered(running, "readings", 5), "the bridge of before delivers")
+            path.write_text(good)
+            await _reload(running, 1)
+
+
+async def _has_delivered(running: GatewayProcess, bridge: str, count: int) -> bool:
+    metrics = await running.metrics()
+    return metrics.get(("tidegate_messages_delivered_total", (("bridge", bridge),))) == count
 
 
 async def test_a_reload_changes_the_log_level_and_format(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tidegate.app.history import STEP, History
 from tidegate.app.sampler import PATIENCE, Sampler
-from tidegate.core import Histogram
+from tidegate.core import Histogram, Trouble
 
 
 @dataclass(eq=False)
@@ -20,6 +20,7 @@ class Running:
     settled: tuple[int, int] = (0, 0)
     problem: str | None = None
     blocked: str | None = None
+    trouble: Trouble | None = None
     received: int = 0
     delivered: int = 0
     history: History = field(default_factory=History)
@@ -64,6 +65,15 @@ def test_a_slow_bridge_is_no_stall() -> None:
         running.settled = (running.settled[0] + 1, 0)
 
     assert _look(Running(), 5 * PATIENCE, settle) is None
+
+
+def test_a_bridge_whose_connection_fails_again_and_again_has_a_reason() -> None:
+    """Also where it is up again whenever somebody looks."""
+
+    def fail(running: Running) -> None:
+        running.trouble = Trouble("mqtt: no answer", running.trouble.time + STEP if running.trouble else 0.0)
+
+    assert _look(Running(), 5 * PATIENCE, fail) is None
 
 
 def test_live_messages_that_go_to_the_disk_do_not_hide_that_nothing_leaves_it() -> None:

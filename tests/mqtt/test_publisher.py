@@ -219,3 +219,25 @@ async def test_a_message_over_which_the_broker_closes_connections_does_not_stop_
         assert taken == [b"0", b"1", b"3"]
         assert [one.event.id for one in (await outcome(future)).refused] == ["id-2"]
         assert connections <= HOPELESS + 2
+
+
+async def test_a_broker_that_answers_pings_and_nothing_else_is_left_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tidegate.mqtt.publisher.ANSWER_TIMEOUT", 0.2)
+    async with rig(keep_alive=1) as ends:
+        connection = await ends.accept()
+        future = await ends.publisher.send([event(1)])
+        await ends.published(connection)
+        reading = asyncio.create_task(connection.read_packet())  # which answers each PINGREQ
+        await eventually(lambda: ends.publisher.overdue is not None, "it is told")
+        second = await ends.accept()
+        assert ends.publisher.trouble is not None
+        assert "has not answered for" in ends.publisher.trouble.text
+        reading.cancel()
+        await asyncio.wait([reading])
+        packet_id, body = await ends.published(second)
+        assert body == b"1"
+        await second.send(answer(PUBACK, packet_id))
+        assert not (await outcome(future)).refused
+        assert ends.publisher.overdue is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ _RETAIN = 0x01
 
 SUSPICIOUS = 2
 """Connections that a broker may close without taking a message, before messages are sent one at a time."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds without any answer for what was published, after which a broker that is there is left all the same."""
 
 HOPELESS = 5
 """Connections that a broker may close over one message, before that becomes a dead letter."""
@@ -80,6 +84,8 @@ class Publisher(KeptConnection):
     broker may have an older state of it, and answer PUBREL for a message that it no longer has. A broker that closes
     the connection over the same message again and again would keep all others from their way, so that is refused.
 
+    A broker that is there and answers for nothing for ANSWER_TIMEOUT is left, and the next connection tries again.
+
     up: connected. resends: messages published more than once.
     """
 
@@ -102,11 +108,20 @@ class Publisher(KeptConnection):
         self._progress = False
         self._blames_us = True
         self._suspicion = 0
+        self._waits_since = 0.0
 
     async def __aexit__(self, *exc: object) -> None:
         await super().__aexit__(*exc)
         for ticket in self._tickets:
             ticket.future.cancel()
+
+    @property
+    def overdue(self) -> str | None:
+        """Return that the broker owes an answer for so long that it won't come any more, or None."""
+        waited = time.monotonic() - self._waits_since
+        if not self._sent or waited < ANSWER_TIMEOUT:
+            return None
+        return f"the broker has not answered for {waited:.0f} s for what was published"
 
     @property
     def in_flight(self) -> int:
@@ -156,6 +171,8 @@ class Publisher(KeptConnection):
                 self._finish(item, error)
                 continue
             if packet_id:
+                if not self._sent:
+                    self._waits_since = time.monotonic()
                 self._sent[packet_id] = item
             else:
                 self._written.append(item)
@@ -187,6 +204,9 @@ class Publisher(KeptConnection):
 
     def _ping(self, link: Link) -> None:
         """Send a PINGREQ. Its answer says that the broker has read everything before it."""
+        if (overdue := self.overdue) is not None:
+            self._fail(link, overdue)
+            return
         self._pings.append(len(self._written) - sum(self._pings))
         link.ping()
 
@@ -235,6 +255,7 @@ class Publisher(KeptConnection):
     def _progressed(self) -> None:
         self._progress = True
         self._suspicion = 0
+        self._waits_since = time.monotonic()
         self._backoff.reset()
 
     def _finish(self, item: _Item, error: DeliveryError | None) -> None:

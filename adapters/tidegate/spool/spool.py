@@ -305,6 +305,7 @@ class SpoolQueue:
         self.bytes = size
         self.dropped: Counter[str] = Counter()
         self.turned_away = 0
+        self._user = 0
         self._oldest = oldest
         self._spool = spool
         self._turn = asyncio.Lock()
@@ -316,6 +317,7 @@ class SpoolQueue:
         """Begin again with the oldest message: what an earlier user took and did not settle comes again."""
         self._until = until or _at_once
         self.found = self.messages
+        self._user += 1
         self.dropped = Counter()
         self.turned_away = 0
         self._cursor = 0
@@ -354,12 +356,17 @@ class SpoolQueue:
         self.bytes += len(records)
         self._spool.bytes += len(records)
 
+        user = self._user
+
         def written(stored: bool) -> None:
             if stored:
                 self._readable.set()
             else:
                 self.messages -= len(messages)
-                self.turned_away += len(messages)
+                if user == self._user:
+                    self.turned_away += len(messages)
+                else:  # an earlier user's, which the present one has found here
+                    self.found -= len(messages)
                 self.bytes -= len(records)
                 self._spool.freed(len(records))
             if not future.done():

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from tidegate.app.config_file import load_config
 from tidegate.app.log import configure_logging, flush_logging
 from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.app.run import run
+from tidegate.app.version import VERSION
 from tidegate.app.warning import warnings
 from tidegate.core import ConfigError, TidegateError
 from tidegate.spool import MESSAGE_OVERHEAD
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidegate", description="MQTT into NATS JetStream, acknowledged end to end.")
-    parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
+    parser.add_argument("--version", action="version", version=f"tidegate {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("run", help="run the gateway", description="Run the gateway until SIGTERM or Ctrl-C.")

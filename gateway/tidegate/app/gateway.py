@@ -15,7 +15,7 @@ from tidegate.app.options import bucket_specs, nats_options, spool_options, stre
 from tidegate.app.running import Promise, RunningBridge, ensure_streams, find_promises, running_bridge
 from tidegate.app.running_down import RunningDownBridge, running_down_bridge
 from tidegate.app.sampler import Sampler
-from tidegate.nats import Connection, Consumer, StreamError
+from tidegate.nats import Connection, StreamError
 from tidegate.spool import Spool
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class Gateway:
     @property
     def problems(self) -> list[str]:
         """Return everything that keeps messages from being delivered or spooled now; empty means ready."""
+        if self.config is None:
+            return ["nothing is configured now"]
         problems = [f"{name}: {problem}" for name, bridge in self.bridges.items() if (problem := bridge.problem)]
+        problems += [f"{bridge.name}: not running" for bridge in self.config.bridges if bridge.name not in self._parts]
         if self._streams_stood and self.streams_problem is not None:
             problems.append(f"streams: {self.streams_problem}")
         return problems
@@ -108,16 +111,16 @@ class Gateway:
             return []
         names = [ConsumerName(consumer.stream, consumer.name) for consumer in self.config.consumers]
         for bridge, running in self.bridges.items():
-            source = running.source if isinstance(running, RunningDownBridge) else None
-            if isinstance(source, Consumer) and source.stream is not None:
-                names.append(ConsumerName(source.stream, self.config.consumer(bridge)))
+            if running.stream is not None:
+                names.append(ConsumerName(running.stream, self.config.consumer(bridge)))
         return list(dict.fromkeys(names))
 
     async def apply(self, config: Config | None) -> None:
         """Make what runs be what the configuration says (law 9): start, reload and stop are this one difference.
 
-        Bridges whose configuration did not change go on undisturbed. None stops everything. Raises SpoolError where the
-        state directory can't be had, and ListenError where the HTTP address can't; then the rest runs without it.
+        Bridges whose configuration did not change go on undisturbed. None stops everything. Raises SpoolError or
+        StateError where the state directory can't be had, and ListenError where the HTTP address can't; what runs is
+        then a part of the configuration, and to apply the one before, or None, puts that right.
         """
         old, self.config = self.config, config
         shared_changed = old is None or config is None or _shared_part(config) != _shared_part(old)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
@@ -13,6 +12,7 @@ from prometheus_client.registry import Collector
 from tidegate.app.gateway import Gateway
 from tidegate.app.running import RunningBridge
 from tidegate.app.running_down import RunningDownBridge
+from tidegate.app.version import VERSION
 from tidegate.core import Histogram
 
 
@@ -37,7 +37,7 @@ class GatewayCollector(Collector):
         reload.add_metric([], float(self._gateway.last_reload_successful))
         yield reload
         build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=["version"])
-        build.add_metric([version("tidegate")], 1)
+        build.add_metric([VERSION], 1)
         yield build
 
 

@@ -19,7 +19,9 @@ from tidegate.app.http import ListenError
 from tidegate.app.log import configure_logging
 from tidegate.app.notify import Notifier
 from tidegate.app.pages import gateway_pages
+from tidegate.app.running import StateError
 from tidegate.core import ConfigError
+from tidegate.spool import SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +73,21 @@ async def run(path: Path, config: Config, *, embedded: bool) -> None:
 
 
 async def _reload(gateway: Gateway, path: Path) -> None:
+    """Apply the file; where it is bad, or what it says can't be had, go on with the configuration before.
+
+    Raises what keeps that from being applied again.
+    """
+    before = gateway.config
     try:
         config = await asyncio.to_thread(load_config, path)
         await gateway.apply(config)
-    except (ConfigError, ListenError) as error:
+    except ConfigError as error:
         gateway.last_reload_successful = False
         log.error("reload: %s", error)
+    except (ListenError, SpoolError, StateError) as error:
+        gateway.last_reload_successful = False
+        log.error("reload: %s; the configuration before is applied again", error)
+        await gateway.apply(before)
     else:
         configure_logging(config.log)
         gateway.last_reload_successful = True

@@ -58,9 +58,11 @@ class Totals(NamedTuple):
 class RunningBridge:
     """A bridge with its two ends; and, for JetStream, the spool's queue and the bridge that empties it.
 
-    window: the most messages in flight. sparkplug: what is known of the edge nodes, where the bridge decodes
-    Sparkplug B. history: its last minutes.
+    stream: None, as it takes from none. window: the most messages in flight. sparkplug: what is known of the edge
+    nodes, where the bridge decodes Sparkplug B. history: its last minutes.
     """
+
+    stream = None
 
     def __init__(
         self,

@@ -43,8 +43,15 @@ class RunningDownBridge:
         second: there is no spool on the way down."""
         if not self.session.up:
             return f"mqtt: {self.session.last_error or 'not yet connected'}"
+        if overdue := self.session.overdue:
+            return f"mqtt: {overdue}"
         blocked = self.live.dead_letters.problem or self.source.blocked or self._dead_sink.blocked
         return f"nats: {blocked}" if blocked else None
+
+    @property
+    def stream(self) -> str | None:
+        """The stream that it takes from, once that is known, or None for core NATS."""
+        return self.source.stream if isinstance(self.source, Consumer) else None
 
     @property
     def waits(self) -> tuple[bool, bool]:

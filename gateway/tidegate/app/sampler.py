@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from tidegate.app.history import STEP, Sample, merged
 from tidegate.app.running import RunningBridge
 from tidegate.app.running_down import RunningDownBridge
+from tidegate.core import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +21,12 @@ time-outs, after which there is a reason."""
 
 
 class _Progress(NamedTuple):
-    """What was settled at one moment (monotonic seconds), by the bridge and by the one that empties its spool."""
+    """What was settled at one moment (monotonic seconds), by the bridge and by the one that empties its spool; and the
+    last trouble known by then."""
 
     settled: tuple[int, int]
     since: tuple[float, float]
+    trouble: Trouble | None
 
 
 class Sampler:
@@ -73,12 +76,13 @@ class Sampler:
 
 
 def _next_progress(running: RunningBridge | RunningDownBridge, last: _Progress | None, now: float) -> _Progress:
-    """A way that has nothing to do, has a reason to wait, or has settled something begins to be waited for now."""
-    settled = running.settled
-    if last is None or running.problem or running.blocked:
-        return _Progress(settled, (now, now))
+    """A way that has nothing to do, has or had a reason to wait, or has settled something begins to be waited for
+    now."""
+    settled, trouble = running.settled, running.trouble
+    if last is None or running.problem or running.blocked or trouble != last.trouble:
+        return _Progress(settled, (now, now), trouble)
     goes_on = [
         not waits or after != before for waits, before, after in zip(running.waits, last.settled, settled, strict=True)
     ]
     live, drain = (now if goes else since for goes, since in zip(goes_on, last.since, strict=True))
-    return _Progress(settled, (live, drain))
+    return _Progress(settled, (live, drain), trouble)

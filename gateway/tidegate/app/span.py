@@ -65,7 +65,7 @@ def said_origin(message: Message) -> tuple[Origin, bool] | None:
 
 def _of_document(payload: bytes) -> Properties:
     """Return the trace of an event that came as one JSON document."""
-    if MEMBER in payload:
+    if MEMBER in payload and b'"specversion"' in payload:
         with suppress(orjson.JSONDecodeError):
             document = orjson.loads(payload)
             if isinstance(document, dict) and "specversion" in document:

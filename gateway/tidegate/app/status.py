@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import version
 from operator import attrgetter
 from typing import TypedDict
 
+from tidegate.app.backlog import ConsumerName
 from tidegate.app.config import AnyBridge, Config
 from tidegate.app.gateway import Gateway
 from tidegate.app.guarantee import Guarantee
 from tidegate.app.history import STEP, merged, quantile
 from tidegate.app.running import RunningBridge
 from tidegate.app.running_down import RunningDownBridge
+from tidegate.app.version import VERSION
 from tidegate.bridge import DeadLetterNote
 from tidegate.core import Trouble
 
@@ -146,7 +147,7 @@ def status(gateway: Gateway, config: Config) -> Status:
     running = {name: bridge for name, bridge in gateway.bridges.items() if name in configured}
     return Status(
         gateway=config.gateway,
-        version=version("tidegate"),
+        version=VERSION,
         started=gateway.started,
         now=now,
         ready=not problems,
@@ -251,12 +252,11 @@ def _lag(gateway: Gateway, config: Config, running: RunningBridge | RunningDownB
     durations, lags = running.history.recent(merged(running.durations()), merged(running.lags()))
     duration_bounds, lag_bounds = running.durations()[0].bounds, running.lags()[0].bounds
     queue = running.spooling.queue if running.spooling else None
-    own = config.consumer(running.live.name)
-    pending = [state.backlog for name, state in gateway.consumers.items() if name.name == own]
+    own = gateway.consumers.get(ConsumerName(running.stream or "", config.consumer(running.live.name)))
     return LagStatus(
         oldest_unsettled=_age(running.live.oldest_unsettled, now),
         spool_oldest=_age(queue.oldest if queue else None, now),
-        consumer_pending=pending[0].pending if pending and pending[0] else None,
+        consumer_pending=own.backlog.pending if own and own.backlog else None,
         delivery_p50=quantile(duration_bounds, durations, 0.5),
         delivery_p99=quantile(duration_bounds, durations, 0.99),
         event_p50=quantile(lag_bounds, lags, 0.5),

@@ -64,19 +64,14 @@ class TracedConverter:
 
     def convert(self, messages: Sequence[Message]) -> Converted:
         """See `Conversion.convert`. What is not sampled stays together, so that it goes by column."""
-        share = self._sample
-        origins = [  # without a call for a message that says nothing and is not sampled, as nearly all
-            self._origin(message)
-            if message.properties is not None or MEMBER in message.payload
-            else (new_origin() if random() < share else None)
-            for message in messages
-        ]
+        end = time.monotonic() + PORTION
+        origins = self._origins(messages, end)
+        messages = messages[: len(origins)]
         if not any(origins):
             return self._converter.convert(messages)
         events: list[Encoded] = []
         rejected: list[Rejected] = []
         done = filtered = 0
-        end = time.monotonic() + PORTION
         for is_sampled, run in groupby([origin is not None for origin in origins]):
             count = len(list(run))
             part = messages[done : done + count]
@@ -97,6 +92,19 @@ class TracedConverter:
         """Return the sampled messages that were converted last and have events, by their ids; each once."""
         taken, self._converted = self._converted, {}
         return taken
+
+    def _origins(self, messages: Sequence[Message], end: float) -> list[Origin | None]:
+        """Return the origin of each message that is sampled, or of the first where looking into documents lasts until
+        `end`, in monotonic seconds."""
+        share = self._sample
+        if not any(message.properties is not None or MEMBER in message.payload for message in messages):
+            return [new_origin() if random() < share else None for message in messages]
+        origins: list[Origin | None] = []
+        for message in messages:
+            if origins and time.monotonic() > end:
+                break
+            origins.append(self._origin(message))
+        return origins
 
     def _origin(self, message: Message) -> Origin | None:
         """Return the origin of a message that may name one, if it is sampled, else None."""

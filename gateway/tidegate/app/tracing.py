@@ -7,7 +7,6 @@ import logging
 import threading
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from ssl import SSLContext
 from typing import Self
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from tidegate.app.span import Span
 from tidegate.app.span_exporter import OtlpExporter
 from tidegate.app.tls import client_context
 from tidegate.app.traced import Attributes, Step, TracedConverter, TracedSink, Way
+from tidegate.app.version import VERSION
 from tidegate.bridge import Conversion
 from tidegate.core import Sink
 
@@ -51,7 +51,7 @@ class Tracing:
         self._sample = tracing.sample
         self._last = min(config.shutdown_timeout, _LAST_SPANS)
         self._resource = Resource({"service.name": "tidegate", "service.instance.id": config.gateway})
-        self._scope = InstrumentationScope("tidegate", version("tidegate"))
+        self._scope = InstrumentationScope("tidegate", VERSION)
         self._dropped = False
         self._ended = 0
 

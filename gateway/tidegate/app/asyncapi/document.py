@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -21,6 +20,7 @@ from tidegate.app.asyncapi.message import (
     user_properties,
 )
 from tidegate.app.asyncapi.server import MQTT_BINDING, nats_names, servers
+from tidegate.app.version import VERSION
 
 _NATS_BINDING = "0.1.0"
 _COMPONENT = re.compile(r'"\$ref":"#/components/(\w+)/([^/"]+)')
@@ -52,7 +52,7 @@ def asyncapi(config: c.Config) -> _Object:
         "id": f"urn:tidegate:{config.gateway}",
         "info": {
             "title": config.gateway,
-            "version": version("tidegate"),
+            "version": VERSION,
             "description": "A Tidegate gateway: it makes CloudEvents of MQTT messages and publishes them on NATS. "
             "What can't be delivered becomes a dead letter.",
         },
