@@ -9,6 +9,7 @@ from tidegate.client.counter import WorkerCounters
 from tidegate.client.delivery import Delivery, current_delivery
 from tidegate.client.error import PoisonError, PublishError, RetryError
 from tidegate.client.event import Event, EventData
+from tidegate.client.log import CorrelationFilter
 from tidegate.client.metrics import WorkerCollector
 from tidegate.client.once import Once
 from tidegate.client.serve import serve
@@ -32,6 +33,7 @@ __all__ = [
     "Service",
     "current_delivery",
     "Delivery",
+    "CorrelationFilter",
     "WorkerCollector",
     "WorkerCounters",
     "PoisonError",

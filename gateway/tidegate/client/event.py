@@ -110,3 +110,11 @@ def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def story_of(event: Envelope | None) -> str:
+    """Return what a log line says of the story that an event belongs to. A device may have made the id."""
+    if event is None:
+        return ""
+    story = event.correlationid or event.id
+    return f" (correlation {story if story.isprintable() else ascii(story)})"

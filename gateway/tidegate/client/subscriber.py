@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from tidegate.client.connection import Client
 from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery, is_cancelled
 from tidegate.client.ending import end
-from tidegate.client.event import read_event
+from tidegate.client.event import read_event, story_of
 from tidegate.client.worker import Handler, Worker
 
 log = logging.getLogger(__name__)
@@ -94,11 +94,12 @@ class Subscriber(Generic[T]):
                     raise
                 self.failed += 1
                 log.exception(
-                    "%s: event %s: something that the handler waited for was cancelled", message.subject, event.id
+                    "%s: event %s%s: something that the handler waited for was cancelled",
+                    *(message.subject, event.id, story_of(event)),
                 )
             except Exception:
                 self.failed += 1
-                log.exception("%s: event %s failed", message.subject, event.id)
+                log.exception("%s: event %s%s failed", message.subject, event.id, story_of(event))
             finally:
                 HANDLING.reset(token)
 

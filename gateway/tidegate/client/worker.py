@@ -21,7 +21,7 @@ from tidegate.client.dead_letter import Letter, Place, bury
 from tidegate.client.delivery import HANDLING, NATS_ERRORS, Delivery, is_cancelled, settle, tell
 from tidegate.client.ending import end
 from tidegate.client.error import PoisonError, PublishError, RetryError
-from tidegate.client.event import Event, read_event
+from tidegate.client.event import Event, read_event, story_of
 from tidegate.client.pull import GivenUp, Pull
 from tidegate.core import DeliveryError, fnv1a_32
 
@@ -216,14 +216,14 @@ class Worker(Generic[T]):
                 self.counters.unconfirmed += 1
             self.counters.handled += 1
         elif isinstance(failure, PoisonError):
-            await self._bury(message, pull, DeliveryError("poison", failure.detail), attempt)
+            await self._bury(message, pull, DeliveryError("poison", failure.detail), attempt, event)
         elif attempt >= limit:
-            await self._bury(message, pull, DeliveryError("handler_failed", _said(failure)), attempt)
+            await self._bury(message, pull, DeliveryError("handler_failed", _said(failure)), attempt, event)
         else:
             delay = failure.after if isinstance(failure, RetryError) else self._delay(attempt)
             log.warning(
-                "%s: %s (correlation %s), attempt %d of %d: %s; again in %.1f s",
-                *(pull.spec.name, event.id, event.correlationid, attempt, limit, _said(failure), delay),
+                "%s: %s%s, attempt %d of %d: %s; again in %.1f s",
+                *(pull.spec.name, event.id, story_of(event), attempt, limit, _said(failure), delay),
             )
             await self._retry(message, delay)
 
@@ -256,18 +256,21 @@ class Worker(Generic[T]):
         await tell(self._client.connection, message.reply, b"-NAK", delay=int(delay * 1e9))
         self.counters.retried += 1
 
-    async def _bury(self, message: Msg, pull: Pull, error: DeliveryError, attempts: int) -> None:
-        """Set a message aside; then, and only then, it is settled."""
+    async def _bury(
+        self, message: Msg, pull: Pull, error: DeliveryError, attempts: int, event: Event[T] | None = None
+    ) -> None:
+        """Set a message aside; then, and only then, it is settled. event: what it is, if it could be read."""
         name = pull.spec.name
         place = Place(message.metadata.stream, message.metadata.sequence.stream, name)
         letter = Letter(place, message.subject, message.headers or {}, message.data, error, attempts)
         try:
             await bury(self._client, self._dead_letters, letter)
         except PublishError as problem:
-            log.error("%s: %s can't be set aside, and waits: %s", name, message.subject, problem)
+            log.error("%s: %s%s can't be set aside, and waits: %s", name, message.subject, story_of(event), problem)
             await self._retry(message, self._longest_retry_delay)
             return
-        log.error("%s: dead letter after %d attempts: %s: %s", name, attempts, message.subject, error)
+        story = story_of(event)
+        log.error("%s: dead letter after %d attempts: %s%s: %s", name, attempts, message.subject, story, error)
         if not await settle(self._client.connection, message.reply, b"+TERM"):
             self.counters.unconfirmed += 1
         self.counters.dead_lettered[error.reason] += 1
