@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tidegate.core import ConnectError
 from tidegate.nats import ApiError, Backlog, Connection, consumer_backlog
@@ -33,7 +33,7 @@ class ConsumerState(NamedTuple):
 
 
 class BacklogWatch:
-    """Asks the server again and again. Use as `async with`.
+    """Knows how far behind consumers are.
 
     watched: returns the consumers to ask for. `states`: what is known of each.
     """
@@ -42,22 +42,6 @@ class BacklogWatch:
         self._connection = connection
         self._watched = watched
         self._states: dict[ConsumerName, ConsumerState] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="consumer backlog")
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """The task that keeps this running. Before the context is left only a defect ends it."""
-        assert self._task is not None
-        return self._task
 
     @property
     def states(self) -> dict[ConsumerName, ConsumerState]:
@@ -66,7 +50,8 @@ class BacklogWatch:
             return {name: self._states.get(name, _NOT_YET) for name in self._watched()}
         return dict.fromkeys(self._watched(), _AWAY)
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Ask the server again and again, until cancelled."""
         while True:
             names = self._watched()
             self._states = {name: state for name, state in self._states.items() if name in names}

@@ -8,6 +8,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from tidegate.app.background import background
 from tidegate.app.backlog import BacklogWatch, ConsumerName, ConsumerState
 from tidegate.app.config import AnyBridge, Config, DownBridge
 from tidegate.app.http import HttpServer, Page
@@ -146,10 +147,10 @@ class Gateway:
                 self._tracing = await self._shared.enter_async_context(Tracing(config))
             self.connection = await self._shared.enter_async_context(Connection(nats_options(config)))
             self.connection.task.add_done_callback(self._on_end)
-            self._backlog = await self._shared.enter_async_context(BacklogWatch(self.connection, self._watched))
-            self._backlog.task.add_done_callback(self._on_end)
-            self._sampler = await self._shared.enter_async_context(Sampler(lambda: self.bridges))
-            self._sampler.task.add_done_callback(self._on_end)
+            self._backlog = BacklogWatch(self.connection, self._watched)
+            self._sampler = Sampler(lambda: self.bridges)
+            for work, name in ((self._backlog.run(), "consumer backlog"), (self._sampler.run(), "sampler")):
+                await self._shared.enter_async_context(background(work, name, self._on_end))
         self._streams = asyncio.create_task(self._verify_streams(self.connection, config), name="streams")
         self._streams.add_done_callback(self._on_end)
         for bridge in config.bridges:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tidegate.app.history import STEP, Sample, merged
 from tidegate.app.running import RunningBridge
@@ -30,30 +30,15 @@ class _Progress(NamedTuple):
 
 
 class Sampler:
-    """Use as `async with`. stalled: which bridges hold messages that nothing is known to hold up, or None."""
+    """stalled: which bridges hold messages that nothing is known to hold up, or None."""
 
     def __init__(self, bridges: Callable[[], Mapping[str, RunningBridge | RunningDownBridge]]) -> None:
         self.stalled: str | None = None
         self._bridges = bridges
         self._progress: dict[RunningBridge | RunningDownBridge, _Progress] = {}
-        self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="sampler")
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """The task that keeps this running. Before the context is left only a defect ends it."""
-        assert self._task is not None
-        return self._task
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
         while True:
             self.look(time.monotonic())
             await asyncio.sleep(STEP)
