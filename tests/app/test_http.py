@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -77,6 +78,7 @@ async def test_any_other_method_is_not_allowed(port: int, method: str) -> None:
         f"{method} /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc".encode(),
     )
     assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: GET, HEAD\r\n" in answer
 
 
 async def test_head_has_the_head_of_get_and_no_body(port: int) -> None:
@@ -186,6 +188,47 @@ async def test_one_connection_too_many_takes_the_place_of_the_one_that_waited_lo
             writer.write(GET)
             assert (await _read_answer(reader))[0].startswith(b"HTTP/1.1 200 ")
             writer.close()
+
+
+@pytest.mark.parametrize("requests", [1, 20, None], ids=["one a connection", "pipelined", "one after the other"])
+async def test_busy_clients_that_have_every_place_leave_one_and_an_early_turn_to_a_newcomer(
+    monkeypatch: pytest.MonkeyPatch, requests: int | None
+) -> None:
+    monkeypatch.setattr(http_module, "MAX_CONNECTIONS", 8)
+    answers = 0
+
+    def page(_accept: str) -> Response:
+        nonlocal answers
+        answers += 1
+        time.sleep(0.001)
+        return plain(200, "page")
+
+    async def busy_client(port: int) -> None:
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                    for _ in range(1 if requests == 1 else 1000):
+                        writer.write(GET * (requests or 1))
+                        for _ in range(requests or 1):
+                            await _read_answer(reader)
+            finally:
+                writer.transport.abort()
+            await asyncio.sleep(0)
+
+    async with HttpServer(("127.0.0.1", 0), {"/page": page}) as server:
+        port = server.address[1]
+        clients = [asyncio.create_task(busy_client(port)) for _ in range(12)]
+        try:
+            await eventually(lambda: answers > 50, "they are at it")
+            for _ in range(20):
+                before = answers
+                assert (await asyncio.wait_for(get(port, "/page"), 20))[0] == 200
+                assert answers - before <= 40  # two rounds of all who are there
+        finally:
+            for client in clients:
+                client.cancel()
+            await asyncio.wait(clients)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,19 @@ async def pipelining(streams: Streams) -> None:
         reading.cancel()
 
 
+async def asking_again(streams: Streams) -> None:
+    """It asks, reads the answer, and asks again, on one connection."""
+    while True:
+        await asking_anew(streams)
+
+
+async def asking_anew(streams: Streams) -> None:
+    """It asks, reads the answer, and is back at once with another connection."""
+    streams[1].write(GET)
+    head = await streams[0].readuntil(b"\r\n\r\n")
+    await streams[0].readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+
+
 async def endless_body(streams: Streams) -> None:
     streams[1].write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -81,13 +94,15 @@ async def _drain(reader: asyncio.StreamReader) -> None:
 BEHAVIOURS: dict[str, Callable[[Streams], Awaitable[None]]] = {
     behaviour.__name__: behaviour
     for behaviour in (
-        slow_headers, silence, half_open, idle_after_an_answer, never_reading, pipelining, endless_body, reconnecting
+        slow_headers, silence, half_open, idle_after_an_answer, never_reading, pipelining, asking_again, asking_anew,
+        endless_body, reconnecting,
     )
 }  # fmt: skip
 
 
 async def attack(port: int, behaviour: Callable[[Streams], Awaitable[None]], clients: int) -> None:
-    """Run the clients; each comes again a second after it was cut."""
+    """Run the clients; each comes again a second after it was cut, or at once where that is the attack."""
+    at_once = behaviour in (reconnecting, asking_anew)
     been_there = 0
 
     async def client() -> None:
@@ -100,10 +115,10 @@ async def attack(port: int, behaviour: Callable[[Streams], Awaitable[None]], cli
                 if been_there == clients:
                     print("at it", flush=True)
                     been_there += 1
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                     await behaviour(streams)
                 streams[1].transport.abort()
-            await asyncio.sleep(0 if behaviour is reconnecting else 1)
+            await asyncio.sleep(0 if at_once else 1)
 
     await asyncio.gather(*(client() for _ in range(clients)))
 

@@ -96,8 +96,12 @@ ATTACKS = [
     ("idle_after_an_answer", 300),
     ("never_reading", 50),
     ("pipelining", 50),
+    ("pipelining", 200),
+    ("asking_again", 200),
+    ("asking_anew", 140),
     ("endless_body", 50),
     ("reconnecting", 50),
+    ("reconnecting", 200),
 ]
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,8 +21,9 @@ from tidegate.core import TidegateError
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 128
-"""At once. One more takes the place of the one that has waited longest for its client: who sends and reads at once is
-served, however many others hold connections."""
+"""At once. One more takes the place of one that has had an answer, or that has waited longest for its client: who sends
+and reads at once is served, however many others hold connections. Where all wait for their first answers, so many more
+wait for a place."""
 
 MAX_HEADER_BYTES = 16 * 1024
 _CHUNK = 4096
@@ -30,6 +32,9 @@ REQUEST_TIMEOUT = 10.0
 
 _REST = 2.0
 """For each second of work on answers, so many without: requests that come without end leave the loop to messages."""
+
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class ListenError(TidegateError):
@@ -61,8 +66,11 @@ class HttpServer:
         self._pages = pages
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._waiting: dict[asyncio.Task[None], None] = {}  # for their clients; who has for longest is first
+        # Who waits for its client, or for another answer; longest first. True: it is ended before those with False.
+        self._waiting: dict[asyncio.Task[None], bool] = {}
+        self._outside: deque[_Streams] = deque()  # for them there is no place yet
         self._turn = asyncio.Lock()
+        self._again = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         host, port = self.address
@@ -77,27 +85,41 @@ class HttpServer:
     async def __aexit__(self, *_exc: object) -> None:
         assert self._server is not None
         self._server.close()
+        for _, writer in self._outside:
+            writer.transport.abort()
+        self._outside.clear()
         for task in self._connections:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
+        if len(self._outside) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
-        task = asyncio.create_task(self._serve(reader, writer), name="http connection")
-        self._connections.add(task)
-        self._waiting[task] = None
-        task.add_done_callback(partial(self._end, writer.transport))
+        self._outside.append((reader, writer))
+        self._admit()
+
+    def _admit(self) -> None:
+        """Serve those outside, as far as there is room, or can be."""
+        while self._outside and (len(self._connections) < MAX_CONNECTIONS or self._make_room()):
+            reader, writer = self._outside.popleft()
+            task = asyncio.create_task(self._serve(reader, writer), name="http connection")
+            self._connections.add(task)
+            self._waiting[task] = False
+            task.add_done_callback(partial(self._end, writer.transport))
 
     def _make_room(self) -> bool:
-        """End the connection that has waited longest for its client; return whether there was one."""
-        if not self._waiting:
+        """End a connection that waits; return whether there was one to end.
+
+        Half of the places are for newcomers: one whose request is on its way is not ended for the next one.
+        """
+        crowded = len(self._waiting) > MAX_CONNECTIONS // 2
+        ended = next((task for task, first in self._waiting.items() if first or crowded), None)
+        if ended is None:
             return False
-        slowest = next(iter(self._waiting))
-        del self._waiting[slowest]
-        slowest.cancel()
+        del self._waiting[ended]
+        ended.cancel()
         return True
 
     def _end(self, transport: asyncio.WriteTransport, task: asyncio.Task[None]) -> None:
@@ -105,36 +127,58 @@ class HttpServer:
         self._connections.discard(task)
         self._waiting.pop(task, None)
         transport.abort() if transport.get_write_buffer_size() else transport.close()
+        self._admit()
 
-    @asynccontextmanager
-    async def _client_turn(self) -> AsyncIterator[None]:
-        """Wait for the client in here: for a limited time, and only while nobody else needs the place."""
+    def _wait(self, *, end_first: bool) -> None:
+        """From here on this connection can be ended for another one, until it goes on."""
+        task = self._go_on()
+        self._waiting[task] = end_first
+        self._admit()
+
+    def _go_on(self) -> asyncio.Task[None]:
         task = asyncio.current_task()
         assert task is not None
         self._waiting.pop(task, None)
-        self._waiting[task] = None
+        return task
+
+    @asynccontextmanager
+    async def _client_turn(self, *, end_first: bool) -> AsyncIterator[None]:
+        """Wait for the client in here: for a limited time, and only while nobody else needs the place."""
+        self._wait(end_first=end_first)
         async with asyncio.timeout(REQUEST_TIMEOUT):
             yield
-        self._waiting.pop(task, None)
+        self._go_on()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES - _CHUNK)
+        answered = False
         with contextlib.suppress(TimeoutError, OSError, h11.RemoteProtocolError):
             while connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}:
-                async with self._client_turn():
+                async with self._client_turn(end_first=answered):
                     request = await _read_request(connection, reader)
                 if request is None:
                     return
-                response = request if isinstance(request, Response) else await self._page(request)
+                response = request if isinstance(request, Response) else await self._page(request, answered)
                 head = isinstance(request, h11.Request) and request.method == b"HEAD"
-                async with self._client_turn():
+                async with self._client_turn(end_first=False):
                     await _send(connection, writer, response, head)
+                answered = True
                 if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
                     connection.start_next_cycle()
 
-    async def _page(self, request: h11.Request) -> Response:
-        """Return the answer to a request: one at a time over all connections, and with a rest for the loop's sake."""
+    async def _page(self, request: h11.Request, answered: bool) -> Response:
+        """Return an answer. Of the clients that have had one, a single one at a time stands among those that wait for
+        their first: these are served soon, however many ask again and again."""
+        if not answered:
+            return await self._first_page(request)
+        self._wait(end_first=True)
+        async with self._again:
+            return await self._first_page(request)
+
+    async def _first_page(self, request: h11.Request) -> Response:
+        """Return an answer: one at a time over all connections, and with a rest for the loop's sake."""
         async with self._turn:
+            self._go_on()  # to end this one now would cut the rest short
             begun = time.perf_counter()
             response = self._find(request)
             await asyncio.sleep(_REST * (time.perf_counter() - begun))
@@ -151,7 +195,7 @@ class HttpServer:
         if page is None:
             return plain(404, f"there is nothing here; there is {' '.join(self._pages)}")
         if request.method not in (b"GET", b"HEAD"):
-            return plain(405, "only GET and HEAD")
+            return plain(405, "only GET and HEAD")._replace(headers=(("Allow", "GET, HEAD"),))
         try:
             return page(headers.get(b"accept", b"").decode("latin-1"))
         except Exception:
