@@ -12,12 +12,22 @@ PERIOD = 60.0
 BURST = 10
 """So many of a period are told at once: a link that comes back does so with some lines, one that flaps with no end."""
 
+MAX_ALIKE = 128
+"""Things of one text, at once; those beyond count as one. A device may name what a text is about."""
+
 MAX_THINGS = 256
 """Things that records are about, at once. One more ends the oldest period early, with its number."""
 
 
+_Key = tuple[str, str, str | None]
+"""Logger, text, and what that is about."""
+
+_LONGEST_NAME = 200
+
+
 class _Period(NamedTuple):
-    """began: by the monotonic clock. told, untold: records. last: the last that was not told, as text."""
+    """began: by the monotonic clock. told, untold: records. last: the last that was not told, as text; it is told with
+    the number of the others."""
 
     began: float
     told: int = 0
@@ -29,7 +39,7 @@ class Repeats:
     """Decides what is told of the records that come. Times are of the monotonic clock, in seconds."""
 
     def __init__(self) -> None:
-        self._periods: dict[tuple[str, str, str | None], _Period] = {}  # the one that ends first is first
+        self._periods: dict[_Key, _Period] = {}  # the one that ends first is first
 
     @property
     def next_end(self) -> float | None:
@@ -39,7 +49,7 @@ class Repeats:
     def admit(self, record: logging.LogRecord, now: float) -> list[logging.LogRecord]:
         """Return what is to be told now, which the record itself is the last of, or is not among."""
         told = self.due(now)
-        key = (record.name, str(record.msg), bridge_of(record))
+        key = self._key(record)
         if key not in self._periods and len(self._periods) >= MAX_THINGS:
             told += _number(self._periods.pop(next(iter(self._periods))), now)
         period = self._periods.setdefault(key, _Period(now))
@@ -48,6 +58,12 @@ class Repeats:
             return [*told, record]
         self._periods[key] = period._replace(untold=period.untold + 1, last=_as_text(record))
         return told
+
+    def _key(self, record: logging.LogRecord) -> _Key:
+        key = (record.name, str(record.msg), _thing_of(record))
+        if key not in self._periods and sum(known[:2] == key[:2] for known in self._periods) >= MAX_ALIKE:
+            return (*key[:2], None)
+        return key
 
     def due(self, now: float) -> list[logging.LogRecord]:
         """Return the numbers of the periods that have ended. Where there was one, another period begins, without a
@@ -76,6 +92,14 @@ def bridge_of(record: logging.LogRecord) -> str | None:
     return named
 
 
+def _thing_of(record: logging.LogRecord) -> str | None:
+    """Return what a record is about, if it says several things: a name comes first, and what became of it last."""
+    named = bridge_of(record)
+    if named is None and isinstance(record.args, tuple) and len(record.args) > 1:
+        named = next((str(arg) for arg in record.args if not isinstance(arg, int | float)), None)
+    return None if named is None else named[:_LONGEST_NAME]
+
+
 def _as_text(record: logging.LogRecord) -> logging.LogRecord:
     """Return the record without what it holds on to, such as the frames of a traceback, which the first one told."""
     text = copy.copy(record)
@@ -87,5 +111,6 @@ def _as_text(record: logging.LogRecord) -> logging.LogRecord:
 def _number(period: _Period, now: float) -> list[logging.LogRecord]:
     if period.last is None:
         return []
-    period.last.msg += f" ({period.untold} more in the last {now - period.began:.0f} s)"
+    if period.untold > 1:
+        period.last.msg += f" ({period.untold - 1} more in the last {now - period.began:.0f} s)"
     return [period.last]
