@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -192,6 +193,17 @@ async def test_an_answer_that_is_no_status_is_an_error_with_its_reason(response:
             await fetch(address)
     assert words in caught.value.reason
     assert caught.value.reason.isprintable()
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 30, "1e300", "1e999", "NaN"], ids=lambda n: n[:6])
+@pytest.mark.parametrize("field", ["received", "delivered_bytes", "step", "oldest_unsettled", "decode_failed", "now"])
+async def test_a_number_that_no_gateway_has_is_an_error_with_its_reason(field: str, number: str) -> None:
+    document = orjson.dumps(status(bridge(dead_lettered={"decode_failed": 2}))).decode()
+    body = re.sub(f'"{field}":[0-9.]+', f'"{field}":{number}', document)
+    assert body != document
+    async with answering(Response(200, "application/json", body.encode())) as address:
+        with pytest.raises(StatusError, match=f"no gateway's status: .*{field}: "):
+            await fetch(address)
 
 
 async def test_a_server_that_has_no_such_page_is_told_from_one_that_is_away() -> None:

@@ -7,8 +7,15 @@ is checked before a picture is made of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field
+
+_MOST = 10**18
+
+Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+Count = Annotated[int, Field(ge=-_MOST, le=_MOST)]
+"""Far more than a gateway has of anything, and sums of them can still be divided and rounded."""
 
 
 class _Part(BaseModel):
@@ -22,44 +29,44 @@ class Endpoint(_Part):
 
     up: bool
     url: str
-    reconnects: int = 0
-    sessions_lost: int = 0
+    reconnects: Count = 0
+    sessions_lost: Count = 0
     last_error: str | None = None
 
 
 class Rates(_Part):
     """Messages a second. history: one number for each `step` seconds, oldest first."""
 
-    received: FiniteFloat
-    delivered: FiniteFloat
-    step: FiniteFloat
+    received: Number
+    delivered: Number
+    step: Number
     history: History
 
 
 class History(_Part):
     """The rates of the last minutes."""
 
-    received: list[FiniteFloat]
-    delivered: list[FiniteFloat]
+    received: list[Number]
+    delivered: list[Number]
 
 
 class Lag(_Part):
     """How far behind a bridge is; None where nothing waits, or nothing is known."""
 
-    oldest_unsettled: FiniteFloat | None = None
-    spool_oldest: FiniteFloat | None = None
-    consumer_pending: int | None = None
-    delivery_p50: FiniteFloat | None = None
-    delivery_p99: FiniteFloat | None = None
-    event_p50: FiniteFloat | None = None
-    event_p99: FiniteFloat | None = None
+    oldest_unsettled: Number | None = None
+    spool_oldest: Number | None = None
+    consumer_pending: Count | None = None
+    delivery_p50: Number | None = None
+    delivery_p99: Number | None = None
+    event_p50: Number | None = None
+    event_p99: Number | None = None
 
 
 class BridgeSpool(_Part):
     """What a bridge has on the disk."""
 
-    messages: int
-    bytes: int
+    messages: Count
+    bytes: Count
     problem: str | None = None
 
 
@@ -67,7 +74,7 @@ class LastError(_Part):
     """What went wrong last, and when."""
 
     text: str
-    time: FiniteFloat
+    time: Number
 
 
 class Guarantee(_Part):
@@ -84,24 +91,24 @@ class BridgeStatus(_Part):
     direction: str
     mqtt_topic: str
     nats_subject: str
-    qos: int
+    qos: Count
     deliver: str
     stream: str | None = None
     state: str
     problem: str | None = None
     blocked: str | None = None
     mqtt: Endpoint
-    received: int
-    delivered: int
-    filtered: int
-    dead_lettered: dict[str, int]
-    dropped: dict[str, int]
-    duplicates: int
-    received_bytes: int
-    delivered_bytes: int
-    in_flight: int
-    spooled: int
-    window: int
+    received: Count
+    delivered: Count
+    filtered: Count
+    dead_lettered: dict[str, Count]
+    dropped: dict[str, Count]
+    duplicates: Count
+    received_bytes: Count
+    delivered_bytes: Count
+    in_flight: Count
+    spooled: Count
+    window: Count
     rates: Rates
     lag: Lag
     spool: BridgeSpool | None = None
@@ -127,8 +134,8 @@ class BridgeStatus(_Part):
 class DiskSpool(_Part):
     """The disk buffer of all bridges."""
 
-    bytes: int
-    max_bytes: int
+    bytes: Count
+    max_bytes: Count
     when_full: str
 
 
@@ -137,15 +144,15 @@ class ConsumerStatus(_Part):
 
     stream: str
     name: str
-    pending: int | None = None
-    unsettled: int | None = None
+    pending: Count | None = None
+    unsettled: Count | None = None
     problem: str | None = None
 
 
 class DeadLetterNote(_Part):
     """A message that was set aside. topic and detail are a device's text."""
 
-    time: FiniteFloat
+    time: Number
     bridge: str
     reason: str
     detail: str
@@ -158,8 +165,8 @@ class Status(_Part):
 
     gateway: str
     version: str
-    started: FiniteFloat
-    now: FiniteFloat
+    started: Number
+    now: Number
     ready: bool
     problems: list[str]
     nats_away: str | None = None
