@@ -98,6 +98,28 @@ def test_text_lines_are_there_on_request(capfd: pytest.CaptureFixture[str]) -> N
     assert "{" not in line
 
 
+def test_a_peer_s_words_neither_end_a_text_line_nor_drive_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="text"))
+    reason = "refused\n12:00:00 INFO    all is well\x1b[2J\x9b2J\r\u202e\u2028\udcff"
+    logging.getLogger("tidegate.test").warning("%s: not connected: %s", "readings", reason)
+    line = _said(capfd)
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert "refused\\n12:00:00 INFO    all is well\\x1b[2J" in line
+
+
+def test_a_text_line_has_its_traceback_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Log(format="text"))
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("tidegate.test").exception("it failed")
+    lines = _said(capfd).splitlines()
+    assert lines[0].endswith("it failed")
+    assert lines[1].startswith("Traceback")
+    assert lines[-1] == "ValueError: broken"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_auto_is_text_on_a_terminal_and_json_elsewhere(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool

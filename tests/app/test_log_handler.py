@@ -20,7 +20,7 @@ from tests.support.gateway import get, write_config
 from tests.support.generator import publish_packet, reading
 from tests.support.server import nats_server
 from tests.support.wait import eventually, port_open
-from tidegate.app.log_handler import MAX_WAITING, LineHandler
+from tidegate.app.log_handler import _FLUSH_TIMEOUT, MAX_WAITING, LineHandler
 
 
 class Pipe(NamedTuple):
@@ -101,9 +101,43 @@ def test_a_number_that_is_due_is_told_without_another_line(pipe: Pipe, monkeypat
     handler = LineHandler(pipe.writer)
     for _ in range(15):
         handler.emit(_record("again"))
-    wanted = b"again\n" * 10 + b"again (5 more in the last 0 s)\n"
+    wanted = b"again\n" * 10 + b"again (4 more in the last 0 s)\n"
     assert _read(pipe, len(wanted)) == wanted
     handler.close()
+
+
+def test_all_flushes_of_an_end_wait_no_longer_than_one(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def wait(_condition: object, _done: object, timeout: float) -> bool:
+        waits.append(timeout)
+        now[0] += timeout
+        return False
+
+    now = [100.0]
+    filled = pipe.fill()
+    handler = LineHandler(pipe.writer)
+    handler.emit(_record("nobody reads this"))
+    with monkeypatch.context() as patched:
+        patched.setattr("tidegate.app.log_handler.time.monotonic", lambda: now[0])
+        patched.setattr("threading.Condition.wait_for", wait)
+        handler.flush()
+        handler.flush()
+        handler.close()
+    assert waits == [_FLUSH_TIMEOUT, 0.0, 0.0]
+    _read(pipe, filled)
+    handler.flush()
+
+
+async def test_an_error_that_nobody_reads_does_not_keep_the_command(tmp_path: Path, pipe: Pipe) -> None:
+    pipe.fill()
+    process = await asyncio.create_subprocess_exec(*command("check", tmp_path / "missing.yaml"), stderr=pipe.writer)
+    try:
+        assert await asyncio.wait_for(process.wait(), 30) == 78
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.slow
@@ -141,4 +175,4 @@ async def test_what_is_logged_last_is_there_after_the_end(tmp_path: Path) -> Non
     _, said = await process.communicate()
     messages = [json.loads(line)["message"] for line in said.splitlines()]
     assert messages[:1000] == [f"line {number}" for number in range(1000)]
-    assert messages[1000:] == ["flaps"] * 10 + ["flaps (10 more in the last 0 s)"]
+    assert messages[1000:] == ["flaps"] * 10 + ["flaps (9 more in the last 0 s)"]

@@ -243,6 +243,24 @@ async def test_once_without_an_answer_ends_with_1_and_a_clear_line(tmp_path: Pat
     assert by_url == (1, "", f"tidegate: no answer from http://127.0.0.1:{port}: Connection refused\n")
 
 
+async def test_ctrl_c_ends_once_without_a_traceback() -> None:
+    asked = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(never_answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with terminal(*command("top", "--once", "--url", url)) as shown:
+            await asyncio.wait_for(asked.wait(), 30)
+            shown.press("\x03")
+            assert await shown.end() == 130
+            assert b"Traceback" not in shown.raw
+
+
 async def test_a_configuration_without_http_ends_it_with_78(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"gateway: a\nhttp: null\n{BRIDGES}")

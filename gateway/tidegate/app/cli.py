@@ -16,7 +16,7 @@ import orjson
 
 from tidegate.app.config import Config
 from tidegate.app.config_file import load_config
-from tidegate.app.log import configure_logging, flush_logging
+from tidegate.app.log import configure_logging, flush_logging, say_last
 from tidegate.app.quantity import parse_duration, parse_size
 from tidegate.app.run import run
 from tidegate.app.version import VERSION
@@ -25,6 +25,8 @@ from tidegate.core import ConfigError, TidegateError
 from tidegate.spool import MESSAGE_OVERHEAD
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+"""As a shell has it for SIGINT."""
 EXIT_BAD_CONFIG = 78
 """EX_CONFIG of sysexits.h; argparse itself exits with 2 on bad usage."""
 
@@ -35,13 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say_last(str(error))
         return EXIT_BAD_CONFIG
     except TidegateError as error:
-        print(f"tidegate: {error}", file=sys.stderr)
+        say_last(f"tidegate: {error}")
         return EXIT_FAILED
     except BrokenPipeError:
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

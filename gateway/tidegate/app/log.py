@@ -12,6 +12,7 @@ import orjson
 from tidegate.app.config import Log
 from tidegate.app.log_handler import LineHandler
 from tidegate.app.log_repeat import bridge_of
+from tidegate.app.terminal import printable
 from tidegate.core import format_time
 
 
@@ -36,6 +37,21 @@ class JsonFormatter(logging.Formatter):
             return json.dumps(fields)
 
 
+class TextFormatter(logging.Formatter):
+    """One line, with the time and the level, and after it the traceback if there is one.
+
+    A peer's words are in it, such as a broker's reason: they must neither end the line nor drive the terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def configure_logging(config: Log) -> None:
     """Send log records to standard error as configured. Again: change how."""
     root = logging.getLogger()
@@ -48,7 +64,7 @@ def configure_logging(config: Log) -> None:
     if config.format == "json" or (config.format == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(TextFormatter())
     root.handlers[:] = [handler]
 
 
@@ -66,3 +82,13 @@ def flush_logging() -> None:
     """Wait for the lines to be written, before something else is written to standard error."""
     for handler in logging.getLogger().handlers:
         handler.flush()
+
+
+def say_last(text: str) -> None:
+    """Write text to standard error as it is, after the log lines. Whether anybody reads it is not waited for long."""
+    if sys.stderr is None:
+        return
+    handler = _handler(logging.getLogger().handlers)
+    handler.setFormatter(None)
+    handler.handle(logging.makeLogRecord({"msg": text}))
+    handler.flush()

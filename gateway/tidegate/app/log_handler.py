@@ -15,6 +15,7 @@ MAX_WAITING = 1024 * 1024
 """Bytes of lines that wait to be read. What comes then is dropped, and counted."""
 
 _FLUSH_TIMEOUT = 2.0
+"""Seconds for all flushes of a process that ends, which are several."""
 
 
 class LineHandler(logging.Handler):
@@ -33,6 +34,7 @@ class LineHandler(logging.Handler):
         self._waiting = 0
         self._dropped = 0
         self._closed = False
+        self._flushed_by: float | None = None  # by the monotonic clock; while lines wait that were to be flushed
         self._changed = threading.Condition()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
@@ -47,9 +49,13 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until every line is written, if that does not take too long."""
+        """Wait until every line is written, if that does not take too long. What a flush has waited in vain is not
+        waited again by the next one."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._lines, _FLUSH_TIMEOUT)
+            now = time.monotonic()
+            self._flushed_by = self._flushed_by or now + _FLUSH_TIMEOUT
+            if self._changed.wait_for(lambda: not self._lines, max(0.0, self._flushed_by - now)):
+                self._flushed_by = None
 
     def close(self) -> None:
         """Tell what was counted, and flush. `logging` does this at the end of the process."""

@@ -83,7 +83,7 @@ async def _reload(gateway: Gateway, path: Path) -> None:
         await gateway.apply(config)
     except ConfigError as error:
         gateway.last_reload_successful = False
-        log.error("reload: %s", error)
+        log.error("reload: %s", "; ".join(str(error).splitlines()))
     except (ListenError, SpoolError, StateError) as error:
         gateway.last_reload_successful = False
         log.error("reload: %s; the configuration before is applied again", error)
