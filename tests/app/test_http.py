@@ -231,6 +231,34 @@ async def test_busy_clients_that_have_every_place_leave_one_and_an_early_turn_to
             await asyncio.wait(clients)
 
 
+async def test_who_waits_for_a_place_is_cut_when_there_are_as_many_already_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(http_module, "_REST", 1e6)
+    made = asyncio.Event()
+
+    def page(_accept: str) -> Response:
+        made.set()
+        time.sleep(0.001)
+        return plain(200, "page")
+
+    before = other_tasks()
+    async with HttpServer(("127.0.0.1", 0), {"/page": page}) as server:
+        clients = [await asyncio.open_connection("127.0.0.1", server.address[1])]
+        clients[0][1].write(GET)
+        await asyncio.wait_for(made.wait(), 20)
+        clients += [await asyncio.open_connection("127.0.0.1", server.address[1]) for _ in range(2)]
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(clients[2][0].read(), 20) == b""
+        assert not clients[1][0].at_eof()
+    for reader, writer in clients:
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+    assert other_tasks() == before
+
+
 @pytest.mark.parametrize(
     "start", [b"", b"GET /page HTTP/1.1\r\nHost: localhost\r\n", GET], ids=["silent", "half", "idle"]
 )
