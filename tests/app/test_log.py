@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
 from tests.app.helpers import log_lines
 from tidegate.app.config import Log
-from tidegate.app.log import JsonFormatter, configure_logging, flush_logging
+from tidegate.app.log import JsonFormatter, configure_logging, flush_logging, say_last
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,16 @@ def test_a_peer_s_words_neither_end_a_text_line_nor_drive_the_terminal(capfd: py
     assert line.endswith("\n")
     assert line[:-1].isprintable()
     assert "refused\\n12:00:00 INFO    all is well\\x1b[2J" in line
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_a_command_says_last_comes_after_the_log_as_plain_lines(
+    capfd: pytest.CaptureFixture[str], log_format: Literal["text", "json"]
+) -> None:
+    configure_logging(Log(format=log_format))
+    logging.getLogger("tidegate.test").info("it runs")
+    say_last("tidegate: no stream: \x1b[2J 100%s\nsecond line")
+    assert capfd.readouterr().err.splitlines()[1:] == ["tidegate: no stream: \\x1b[2J 100%s", "second line"]
 
 
 def test_a_text_line_has_its_traceback_after_it(capfd: pytest.CaptureFixture[str]) -> None:

@@ -85,10 +85,10 @@ def flush_logging() -> None:
 
 
 def say_last(text: str) -> None:
-    """Write text to standard error as it is, after the log lines. Whether anybody reads it is not waited for long."""
+    """Write lines to standard error, after those of the log. Whether anybody reads them is not waited for long."""
     if sys.stderr is None:
         return
     handler = _handler(logging.getLogger().handlers)
     handler.setFormatter(None)
-    handler.handle(logging.makeLogRecord({"msg": text}))
+    handler.handle(logging.makeLogRecord({"msg": "\n".join(map(printable, text.split("\n")))}))
     handler.flush()
