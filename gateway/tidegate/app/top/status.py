@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_MOST = 10**18
+_MOST = 10**36
 
 Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 Count = Annotated[int, Field(ge=-_MOST, le=_MOST)]
