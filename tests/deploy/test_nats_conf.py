@@ -21,6 +21,7 @@ from tests.deploy.site import (
     mqtt_user,
     nats_user,
     password,
+    replaced,
 )
 from tests.support.gateway import GatewayProcess
 from tests.support.server import Server
@@ -104,10 +105,10 @@ async def _take_without_acknowledging(client: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_once_the_streams_are_there_it_need_not_be_able_to_make_or_change_them(
+async def test_once_the_streams_are_there_it_need_not_be_able_to_make_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without = {f'"$JS.API.STREAM.{verb}.{name}"': "" for verb in ("CREATE", "UPDATE") for name in STREAMS}
+    without = {f'"$JS.API.STREAM.CREATE.{name}"': "" for name in STREAMS}
     async with deployed_mosquitto(tmp_path / "mqtt") as broker:
         async with deployed_nats(tmp_path / "nats") as server:
             running = deployed_gateway(tmp_path, broker.port, server.port, monkeypatch)
@@ -121,6 +122,40 @@ async def test_once_the_streams_are_there_it_need_not_be_able_to_make_or_change_
                 await device.publish(READING, b'{"temperature": 21.5}', qos=1)
                 await eventually(lambda: _delivered(running, "readings", 1), "it is delivered")
             assert _refusals(server) == []
+
+
+@pytest.mark.slow
+async def test_a_change_of_a_stream_waits_for_update_to_be_let_in_while_messages_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_in = {f'# "$JS.API.STREAM.UPDATE.{name}"': f'"$JS.API.STREAM.UPDATE.{name}"' for name in STREAMS}
+    async with deployed_mosquitto(tmp_path / "mqtt") as broker, deployed_nats(tmp_path / "nats") as server:
+        running = deployed_gateway(tmp_path, broker.port, server.port, monkeypatch)
+        async with (
+            nats_user(server.port, "operator") as operator,
+            mqtt_user(broker.port, "s1") as device,
+            _stopped_at_the_end(running),
+        ):
+            await running.start()
+            await eventually(lambda: "bucket LAST" in running.log_text(), "the streams are there")
+            await running.stop()
+            running.config.write_text(replaced(running.config, {"max_age: 7d": "max_age: 6d"}))
+            await running.start(ready=False)
+            await eventually(lambda: "stream SENSORS could not be looked at" in running.log_text(), "it says so", 30)
+            await device.publish(READING, b'{"temperature": 21.5}', qos=1)
+            await eventually(lambda: _delivered(running, "readings", 1), "it is delivered")
+            assert (await operator.client.jetstream().stream_info("SENSORS")).config.max_age == 7 * DAY
+            config = tmp_path / "nats" / "nats.conf"
+            config.write_text(replaced(config, let_in))
+            server.reload()
+            await eventually(lambda: _keeps(operator.client.jetstream(), 6 * DAY), "it is changed", 60)
+
+
+DAY = 86400
+
+
+async def _keeps(jetstream: Any, age: float) -> bool:
+    return bool((await jetstream.stream_info("SENSORS")).config.max_age == age)
 
 
 @pytest.mark.slow
@@ -156,6 +191,7 @@ async def _site_with_streams(folder: Path) -> AsyncIterator[Server]:
         await jetstream.add_stream(name="SENSORS", subjects=["plant.sensors.>"])
         await jetstream.add_stream(name="COMMANDS", subjects=["plant.commands.>"])
         await jetstream.add_stream(name="OTHERS", subjects=["others.>"])
+        await jetstream.add_stream(name="DEAD_LETTERS", subjects=["dead.*"])
         await jetstream.create_key_value(bucket="LAST", direct=True)
         await jetstream.publish("plant.sensors.hall.s1", b"{}")
         yield server
@@ -174,6 +210,8 @@ FORBIDDEN = {
     "consume readings the old way": ("$JS.API.CONSUMER.DURABLE.CREATE.SENSORS.spy", CONSUME),
     "take from another's consumer": ("$JS.API.CONSUMER.MSG.NEXT.SENSORS.kitchen", b""),
     "delete a consumer": (f"$JS.API.CONSUMER.DELETE.COMMANDS.{CONSUMER}", b""),
+    "change a stream": ("$JS.API.STREAM.UPDATE.SENSORS", b'{"name": "SENSORS", "max_msgs": 1}'),
+    "change a bucket": ("$JS.API.STREAM.UPDATE.KV_LAST", b'{"name": "KV_LAST"}'),
     "make another stream": ("$JS.API.STREAM.CREATE.SPY", b'{"name": "SPY", "subjects": [">"]}'),
     "list the streams": ("$JS.API.STREAM.LIST", b""),
     "give itself a command": ("plant.commands.hall.s1", b"x"),
@@ -202,6 +240,45 @@ async def test_the_gateway_can_do_nothing_else(stocked: Server) -> None:
         jetstream = operator.client.jetstream()
         assert await _holds(jetstream, "SENSORS", 1)
         assert not await _holds(jetstream, "OTHERS", 1)
+
+
+@pytest.mark.parametrize("stream", ["SENSORS", "COMMANDS", "DEAD_LETTERS", "KV_LAST"])
+async def test_to_create_a_stream_that_is_there_does_nothing_to_it(stocked: Server, stream: str) -> None:
+    other = {"name": stream, "sources": [{"name": "OTHERS"}], "republish": {"src": ">", "dest": "_INBOX.mine.>"}}
+    async with nats_user(stocked.port, "gateway") as user, nats_user(stocked.port, "operator") as operator:
+        before = (await operator.client.jetstream().stream_info(stream)).config
+        answer = await user.client.request(f"$JS.API.STREAM.CREATE.{stream}", json.dumps(other).encode(), timeout=10)
+        assert json.loads(answer.data)["error"]["err_code"] == _NAME_IN_USE
+        assert (await operator.client.jetstream().stream_info(stream)).config == before
+
+
+_NAME_IN_USE = 10058
+"""The err_code for a stream that is there with another configuration."""
+
+
+async def test_an_answer_goes_wherever_who_asks_says(stocked: Server) -> None:
+    """What nats.conf owns up to: no permission bounds a reply subject, so no alarm may rest on that."""
+    async with (
+        nats_user(stocked.port, "gateway") as gateway,
+        nats_user(stocked.port, "service", "_SERVICE") as service,
+        nats_user(stocked.port, "operator") as operator,
+    ):
+        jetstream = operator.client.jetstream()
+        await gateway.client.publish("$JS.API.STREAM.INFO.SENSORS", reply="plant.commands.hall.s1")
+        await eventually(lambda: _holds(jetstream, "COMMANDS", 1), "a command that nobody sent")
+        await service.client.jetstream().pull_subscribe("", durable="kitchen", stream="SENSORS")
+        await service.client.publish("$JS.API.CONSUMER.MSG.NEXT.SENSORS.kitchen", b"1", reply="dead.readings")
+        await eventually(lambda: _holds(jetstream, "DEAD_LETTERS", 1), "a dead letter that is none")
+        assert gateway.refused == service.refused == []
+
+
+async def test_the_gateway_can_hear_what_the_operator_is_answered(stocked: Server) -> None:
+    """As nats.conf says."""
+    async with nats_user(stocked.port, "gateway") as user, nats_user(stocked.port, "operator") as operator:
+        heard = await user.client.subscribe("_INBOX.>")
+        await user.client.flush(10)
+        await operator.client.jetstream().get_msg("SENSORS", 1)
+        assert b"plant.sensors.hall.s1" in (await heard.next_msg(10)).data
 
 
 @pytest.mark.parametrize("subject", ["plant.sensors.>", ">", "$SYS.>", "$JS.EVENT.>", "_SERVICE.>", "$KV.LAST.>"])

@@ -53,6 +53,11 @@ class Server:
             self._process.send_signal(number)
             await self._process.wait()
 
+    def reload(self) -> None:
+        """Let it read its configuration again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     async def kill(self) -> None:
         """End it as a power cut would."""
         await self.stop(signal.SIGKILL)
