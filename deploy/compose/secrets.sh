@@ -8,19 +8,36 @@ mkdir -p -m 0700 secrets
 cd secrets
 umask 022
 
-new() { echo "p$(openssl rand -hex 24)"; } # begins with a letter: nats-server would read 12e4 as a number
+# Each file gets its name when it is whole. Each password is in a variable first: what fails inside an echo stops nothing.
+new() {
+  hex=$(openssl rand -hex 24) && [ ${#hex} -eq 48 ] || { echo "secrets.sh: openssl gave no password" >&2; return 1; }
+  password=p$hex # begins with a letter: nats-server would read 12e4 as a number
+}
 
-if [ ! -e nats.env ]; then
+if [ ! -s nats.env ]; then
+  : >nats.env.new
   for user in MONITOR GATEWAY SERVICE OPERATOR; do
-    echo "NATS_${user}_PASSWORD=$(new)"
-  done >nats.env.new
+    new
+    echo "NATS_${user}_PASSWORD=$password" >>nats.env.new
+  done
   mv nats.env.new nats.env
 fi
-sed -n 's/^NATS_GATEWAY_PASSWORD=//p' nats.env >nats
-[ -e mqtt ] || new >mqtt
-[ -e grafana ] || new >grafana
-if [ ! -e passwd ]; then
-  mosquitto_passwd -b -c passwd.new gateway "$(cat mqtt)"
+for name in mqtt grafana; do
+  if [ ! -s $name ]; then
+    new
+    echo "$password" >$name.new
+    mv $name.new $name
+  fi
+done
+if grep -nE '^(NATS_[A-Z]+_PASSWORD=)?p?$' nats.env mqtt grafana; then
+  echo "secrets.sh: these have no password: remove their files, and run this again" >&2
+  exit 1
+fi
+sed -n 's/^NATS_GATEWAY_PASSWORD=//p' nats.env >nats.new
+mv nats.new nats
+if [ ! -s passwd ]; then
+  sed 's/^/gateway:/' mqtt >passwd.new
+  mosquitto_passwd -U passwd.new # -b would show the password to whoever lists the processes
   chmod 0644 passwd.new
   mv passwd.new passwd
 fi

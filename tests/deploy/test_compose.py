@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from asyncio import create_subprocess_exec
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,13 @@ def test_each_server_finds_its_configuration_and_keeps_its_data_on_a_volume() ->
     assert "gateway:/var/lib/tidegate" in SERVICES["gateway"]["volumes"]
 
 
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not installed (apt install openssl)"
+)
+
+
 @needs_mosquitto
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed (apt install openssl)")
+@needs_openssl
 async def test_the_secrets_are_made_once_and_fit_the_configurations(tmp_path: Path) -> None:
     shutil.copy(COMPOSE / "secrets.sh", tmp_path)
     made = await _make_secrets(tmp_path)
@@ -111,6 +117,66 @@ async def test_the_secrets_are_made_once_and_fit_the_configurations(tmp_path: Pa
         DEPLOY / "plant.yaml", {"STATE_DIRECTORY": "/x", "TIDEGATE_SECRETS": str(tmp_path / "secrets")}
     )
     assert config.nats.password_file == tmp_path / "secrets" / "nats"
+
+
+_BROKEN = {"no openssl": None, "openssl fails": "exit 1", "openssl says nothing": "exit 0", "too little": "echo 12"}
+
+
+def _tools(folder: Path, openssl: str | None) -> str:
+    """Return a PATH with everything but a working openssl."""
+    folder.mkdir()
+    for tool in ("sh", "dirname", "mkdir", "mv", "grep", "sed", "chmod", "mosquitto_passwd"):
+        (folder / tool).symlink_to(shutil.which(tool) or "/nowhere")
+    if openssl is not None:
+        (folder / "openssl").write_text(f"#!/bin/sh\n{openssl}\n")
+        (folder / "openssl").chmod(0o755)
+    return str(folder)
+
+
+@needs_mosquitto
+@needs_openssl
+@pytest.mark.parametrize("openssl", _BROKEN.values(), ids=_BROKEN)
+async def test_without_a_working_openssl_no_secret_is_made_and_the_next_run_makes_them(
+    tmp_path: Path, openssl: str | None
+) -> None:
+    shutil.copy(COMPOSE / "secrets.sh", tmp_path)
+    process = await create_subprocess_exec(
+        "sh", "secrets.sh", cwd=tmp_path, env={"PATH": _tools(tmp_path / "bin", openssl)}
+    )
+    assert await process.wait() != 0
+    assert not {file.name for file in (tmp_path / "secrets").iterdir()} & SECRETS
+    made = await _make_secrets(tmp_path)
+    assert made.keys() == SECRETS
+    assert min(map(len, made.values())) > 48
+
+
+@needs_mosquitto
+@needs_openssl
+@pytest.mark.parametrize("name", ["mqtt", "grafana", "nats.env"])
+async def test_a_password_of_nothing_is_not_kept(tmp_path: Path, name: str) -> None:
+    shutil.copy(COMPOSE / "secrets.sh", tmp_path)
+    (tmp_path / "secrets").mkdir()
+    weak = tmp_path / "secrets" / name
+    weak.write_text("NATS_GATEWAY_PASSWORD=p\n" if name == "nats.env" else "p\n")
+    process = await create_subprocess_exec("sh", "secrets.sh", cwd=tmp_path, stderr=PIPE, stdout=PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode != 0
+    assert name.encode() in said
+    assert not (tmp_path / "secrets" / "passwd").exists()
+    weak.unlink()
+    assert (await _make_secrets(tmp_path)).keys() == SECRETS
+
+
+@pytest.mark.parametrize("openssl", [*_BROKEN.values(), "echo " + "a1" * 24], ids=[*_BROKEN, "it works"])
+async def test_the_readmes_commands_keep_no_weak_secret(tmp_path: Path, openssl: str | None) -> None:
+    (commands,) = re.findall(r"^\(\n.*?^\)\n", (DEPLOY / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    commands = commands.replace("/etc/tidegate/secrets", str(tmp_path))
+    path = _tools(tmp_path / "bin", openssl)
+    process = await create_subprocess_exec("sh", "-c", commands, env={"PATH": path})
+    status = await process.wait()
+    made = {file.name: file.read_text() for file in tmp_path.iterdir() if file.is_file()}
+    works = openssl is not None and len(openssl) > 48
+    assert (status == 0, made) == (works, dict.fromkeys(("mqtt", "nats"), "p" + "a1" * 24 + "\n") if works else {})
 
 
 async def _make_secrets(folder: Path) -> dict[str, str]:
