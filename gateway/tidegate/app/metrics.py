@@ -32,7 +32,7 @@ class GatewayCollector(Collector):
         yield from _lags(bridges)
         yield _backlog(self._gateway)
         reload = GaugeMetricFamily(
-            "tidegate_config_last_reload_successful", "Whether the configuration file was good when last read."
+            "tidegate_config_last_reload_successful", "Whether the last reload was applied."
         )
         reload.add_metric([], float(self._gateway.last_reload_successful))
         yield reload
