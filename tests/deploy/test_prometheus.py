@@ -54,6 +54,17 @@ async def _state(server: Prometheus, alert: str) -> str | None:
     return next((active["state"] for active in (await server.alerts()).get(alert, ())), None)
 
 
+async def test_a_process_is_new_for_a_while_and_again_after_a_restart(tmp_path: Path) -> None:
+    """As its own start time tells: alerts look at that for what was counted before the first scrape."""
+    new = 'gateway:tidegate_new_process{gateway="plant"}'
+    async with _watched(tmp_path) as (running, server):
+        await eventually(lambda: server.query(new), "it is new", 30)
+        await eventually(lambda: server.query(f"absent({new})"), "it is known", 60)
+        await running.gateway.stop()
+        await running.gateway.start()
+        await eventually(lambda: server.query(new), "another one is new", 30)
+
+
 async def test_its_queries_give_what_the_gateway_counted(tmp_path: Path) -> None:
     """At one scrape; and everything balances there, also while NATS is away."""
     async with _watched(tmp_path) as (running, server):

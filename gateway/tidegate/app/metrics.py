@@ -31,9 +31,7 @@ class GatewayCollector(Collector):
         yield from _sparkplug(bridges)
         yield from _lags(bridges)
         yield _backlog(self._gateway)
-        reload = GaugeMetricFamily(
-            "tidegate_config_last_reload_successful", "Whether the last reload was applied."
-        )
+        reload = GaugeMetricFamily("tidegate_config_last_reload_successful", "Whether the last reload was applied.")
         reload.add_metric([], float(self._gateway.last_reload_successful))
         yield reload
         build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=["version"])
