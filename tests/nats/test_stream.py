@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from tests.support.checker import nats_client
 from tests.support.server import nats_server
 from tests.support.wait import eventually
 from tidegate.core import ConnectError
-from tidegate.nats import StreamError, StreamSpec, ensure_stream, find_stream
+from tidegate.nats import Login, StreamError, StreamSpec, ensure_stream, find_stream
 from tidegate.nats.link import Link
 
 SPEC = StreamSpec(name="SENSORS", subjects=("plant.sensors.>", "plant.meters.*"), max_age=86_400.0, max_bytes=1_000_000)
@@ -310,3 +311,18 @@ async def test_a_server_that_can_not_be_asked_is_no_fault_of_the_stream(tmp_path
         with pytest.raises(ConnectError):
             await ensure_stream(link, SPEC)
         server.resume()
+
+
+async def test_a_user_who_may_not_ask_is_told_so(tmp_path: Path) -> None:
+    """The server says it beside the answers, and another request that goes on meanwhile gets its own."""
+    denied = 'permissions: {publish: {deny: "$JS.API.STREAM.CREATE.>"}}'
+    permissions = f"authorization {{users: [{{user: u, password: p, {denied}}}]}}"
+    login = Login(username="u", password=lambda: "p")
+    async with nats_server(tmp_path, permissions) as server, connection(server.port, login=login) as to:
+        link = await to.ready()
+        refused, found = await asyncio.gather(
+            ensure_stream(link, SPEC), find_stream(link, "plant.>"), return_exceptions=True
+        )
+    assert isinstance(refused, ConnectError)
+    assert 'Permissions Violation for Publish to "$JS.API.STREAM.CREATE' in str(refused)
+    assert found is None

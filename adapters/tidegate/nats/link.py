@@ -56,7 +56,7 @@ class Link(asyncio.Protocol):
         self._reader = wire.Reader()
         self._inboxes: dict[int, Inbox] = {}
         self._subscribers: dict[int, Callable[[wire.Delivery], None]] = {}
-        self._requests: dict[bytes, asyncio.Future[wire.Answer]] = {}
+        self._requests: dict[bytes, tuple[bytes, asyncio.Future[wire.Answer]]] = {}
         self._request_inbox: Inbox | None = None
         self._numbers = 0
         self._reason: str | None = None
@@ -109,6 +109,7 @@ class Link(asyncio.Protocol):
                 if not self._greeted.done():
                     self._greeted.set_result(None)
             case wire.ErrorLine(text):
+                self._refuse(text)
                 self.on_error(text)
 
     def _note(self, text: str) -> None:
@@ -185,15 +186,17 @@ class Link(asyncio.Protocol):
             self.write(wire.encode_unsubscribe(sid))
 
     async def request(self, command: Callable[[str], bytes], timeout: float) -> wire.Answer:
-        """Send the command for a reply subject, and return the answer. Raises ConnectError if there is none."""
+        """Send the command for a reply subject, and return the answer. Raises ConnectError if there is none, or if this
+        user may not ask."""
         if self._request_inbox is None:
             self._request_inbox = self.open_inbox(self._answered)
         self._numbers += 1
         token = b"%d" % self._numbers
         answer: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
-        self._requests[token] = answer
+        sent = command(f"{self._request_inbox.prefix}{self._numbers}")
+        self._requests[token] = (sent, answer)
         try:
-            self.write(command(f"{self._request_inbox.prefix}{self._numbers}"))
+            self.write(sent)
             await asyncio.wait((answer, self.ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._requests[token]
@@ -205,9 +208,17 @@ class Link(asyncio.Protocol):
         return ConnectError(self.url, self.ended.result() if self.ended.done() else f"no answer within {timeout:g} s")
 
     def _answered(self, answer: wire.Answer) -> None:
-        request = self._requests.get(answer.token)
+        _, request = self._requests.get(answer.token, (b"", None))
         if request is not None and not request.done():
             request.set_result(answer)
+
+    def _refuse(self, text: str) -> None:
+        """End the requests that a permissions error speaks of: no other answer comes."""
+        _, refused, quoted = text.partition("Permissions Violation for Publish to ")
+        subject = quoted.strip().strip('"').encode()
+        for sent, answer in self._requests.values():
+            if refused and sent.split(b" ", 2)[1] == subject and not answer.done():
+                answer.set_exception(ConnectError(self.url, text))
 
     def fail(self, reason: str) -> None:
         """End the connection at once, for this reason."""

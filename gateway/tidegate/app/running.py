@@ -16,7 +16,7 @@ from tidegate.app.guarantee import Guarantee, down_guarantee, guarantee
 from tidegate.app.history import History
 from tidegate.app.options import session_options
 from tidegate.bridge import Bridge, Conversion, Converter, DeadLetterNote, DeadLetters, Overflow, Shape, SparkplugHost
-from tidegate.core import ConnectError, Histogram, Message, Sink, Source, TidegateError, Trouble
+from tidegate.core import Backoff, ConnectError, Histogram, Message, Sink, Source, TidegateError, Trouble
 from tidegate.mqtt import Session
 from tidegate.nats import (
     ApiError,
@@ -325,6 +325,7 @@ async def ensure_streams(connection: Connection, streams: list[StreamSpec], buck
     steps = [(f"stream {stream.name}", partial(ensure_stream, spec=stream)) for stream in streams]
     steps += [(f"bucket {bucket.name}", partial(ensure_bucket, spec=bucket)) for bucket in buckets]
     for what, ensure in steps:
+        backoff = Backoff(longest=5.0)
         while True:
             link = await connection.ready()
             try:
@@ -334,4 +335,4 @@ async def ensure_streams(connection: Connection, streams: list[StreamSpec], buck
                 raise
             except (ApiError, ConnectError) as error:
                 log.warning("nats: %s could not be looked at: %s", what, error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(backoff.next())
