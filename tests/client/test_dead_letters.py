@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.app.helpers import tidegate
 from tests.client.rig import Log, Task, rig, running, worker
+from tests.support.checker import flushed
 from tests.support.wait import eventually
 from tidegate.client import PoisonError, subscribe
 
@@ -46,7 +47,7 @@ async def test_a_poison_event_is_listed_shown_and_replayed_after_a_fix(tmp_path:
         assert "attempts: 1" in shown
         assert '"name":"haggis"' in shown
         async with running(worker(r, mended), subscribe(r.client, "work.>", Task, see)):
-            await r.client.connection.flush()
+            await flushed(r.client.connection)
             assert await dlq("replay", "--bridge", "workers") == "replayed 1, failed 0\n"
             await eventually(lambda: mended.numbers == [4])
             await eventually(lambda: seen == [sent.id])

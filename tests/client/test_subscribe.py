@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.rig import Log, Task, rig, running
+from tests.support.checker import flushed
 from tests.support.wait import eventually
 from tidegate.client import Subscriber, Worker, subscribe
 
@@ -62,7 +63,7 @@ async def test_one_bad_event_does_not_stop_a_live_subscriber(tmp_path: Path, cap
         listener = subscribe(r.client, "events.>", Task, log)
         assert isinstance(listener, Subscriber)
         async with running(listener):
-            await r.client.connection.flush()
+            await flushed(r.client.connection)
             await r.client.jetstream.publish("events.a", b"no event")
             await r.put(2, "events.a")
             await eventually(lambda: log.numbers == [0, 1])
@@ -80,7 +81,7 @@ async def test_a_live_subscriber_that_is_too_slow_drops_and_counts(tmp_path: Pat
         listener = subscribe(r.client, "fast.>", Task, hold)
         assert isinstance(listener, Subscriber)
         async with running(listener):
-            await r.client.connection.flush()
+            await flushed(r.client.connection)
             body = (await r.client.publish("events.a", Task(number=0))).to_json()
             for _ in range(10_500):
                 await r.client.connection.publish(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nats.aio.msg import Msg
 
-from tests.support.checker import nats_client
+from tests.support.checker import flushed, nats_client
 from tests.support.generator import device, publish_packet
 from tests.support.server import nats_server
 from tests.support.wait import eventually
@@ -42,7 +42,7 @@ async def test_nats_servers_own_mqtt_chooses_the_same_subject(tmp_path: Path) ->
         device(port) as sensor,
     ):
         await client.subscribe(">", cb=record)
-        await client.flush()
+        await flushed(client)
         for number, topic in enumerate(topics):
             await sensor.send_raw(publish_packet(topic.encode(), f"{number} {topic}".encode()))
         await eventually(lambda: len(chosen) == len(set(topics)), "every topic came out as a subject")

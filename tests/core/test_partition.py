@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nats.aio.msg import Msg
 
-from tests.support.checker import nats_client
+from tests.support.checker import flushed, nats_client
 from tests.support.server import nats_server
 from tests.support.wait import eventually
 from tidegate.core import Mapping
@@ -95,7 +95,7 @@ async def test_nats_servers_own_mapping_chooses_the_same_partition(tmp_path: Pat
     )
     async with nats_server(tmp_path, mappings) as server, nats_client(server.port) as client:
         await client.subscribe("there.>", cb=record)
-        await client.flush()
+        await flushed(client)
         for topic in topics:
             await client.publish(plain.subject(topic), topic.encode())
         await eventually(lambda: len(there) == len(topics), "the server has mapped every subject")

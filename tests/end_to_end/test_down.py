@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from tests.support.checker import flushed
 from tests.support.gateway import GatewayProcess, gateway
 from tests.support.proxy import Proxy, proxy
 from tests.support.receiver import Receiver, publish_numbers, receiver
@@ -272,7 +273,7 @@ async def test_without_a_stream_messages_come_while_the_gateway_listens(tmp_path
         await eventually(at.gateway.problems, "the broker is away")
         for number in range(1500):
             await at.client.publish("notices.c1", b"%d" % number)
-        await at.client.flush()
+        await flushed(at.client)
 
         async def all_came() -> bool:
             return await at.gateway.total("tidegate_messages_received_total") == 1501

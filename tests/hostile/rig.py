@@ -13,9 +13,9 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tests.support.checker import nats_client
+from tests.support.checker import flushed, nats_client
 from tests.support.fake_broker import FakeConnection, fake_broker
-from tests.support.gateway import GatewayProcess, gateway
+from tests.support.gateway import GatewayProcess, gateway, get
 from tests.support.generator import packet, publish_packet, text
 from tests.support.server import any_broker, nats_server
 from tests.support.wait import eventually
@@ -69,7 +69,14 @@ class Rig:
 
     async def only_one_on(self, subject: str) -> Msg:
         """Wait for the one message on a subject."""
-        await eventually(lambda: any(message.subject == subject for message in self.seen), f"a message on {subject}")
+        try:
+            await eventually(lambda: any(message.subject == subject for message in self.seen))
+        except AssertionError:
+            said, books = self.running.log_text()[-2000:], (await get(self.running.http, "/status.json"))[1].decode()
+            raise AssertionError(
+                f"no message on {subject}, but {len(self.seen)} others; connected: {self.client.is_connected}, "
+                f"last error: {self.client.last_error!r}; the gateway: {books}\n{said}"
+            ) from None
         (message,) = [message for message in self.seen if message.subject == subject]
         return message
 
@@ -82,7 +89,7 @@ class Rig:
         good = await self.good(prefix)
         # A real broker's PUBACK says nothing of the gateway, and a dead letter comes after the good ones of its batch.
         await eventually(self._all_settled, "the gateway has settled everything")
-        await self.client.flush()
+        await flushed(self.client)
         assert await self.running.total("tidegate_reconnects_total") == 0
         return [message for message in self.seen[start:] if message is not good]
 
@@ -151,7 +158,7 @@ async def watching(running: GatewayProcess, port: int, connection: FakeConnectio
                 rig.seen.append(message)
 
         await client.subscribe(">", cb=see, pending_bytes_limit=-1)
-        await client.flush()
+        await flushed(client)
         yield rig
         assert await running.ready(), await running.problems()
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.hostile.rig import Rig, scripted, through_a_broker
+from tests.support.checker import flushed
 from tidegate.core import subject_to_topic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,7 +120,7 @@ async def test_a_flood_of_bad_topics_among_good_ones_loses_neither(fake: Rig) ->
         await fake.send(b"\xff/%d" % number)
         await fake.send(b"flood/%d" % number)
     await fake.good()
-    await fake.client.flush()
+    await flushed(fake.client)
     seen = fake.seen[start:]
     assert sum(message.subject == "dead.all" for message in seen) == 500
     assert [m.subject for m in seen if m.subject.startswith("plant.flood")] == [f"plant.flood.{n}" for n in range(500)]

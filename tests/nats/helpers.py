@@ -11,7 +11,7 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tests.support.checker import nats_client, stored
+from tests.support.checker import flushed, nats_client, stored
 from tests.support.wait import eventually
 from tidegate.core import Encoded, Message, Outcome, Refused, header_lines
 from tidegate.nats import Connection, Login, NatsOptions, Publisher, StreamSpec, ensure_stream
@@ -124,4 +124,4 @@ async def answer_with(client: Client, subject: str, answer: bytes) -> None:
             await msg.respond(answer)
 
     await client.subscribe(subject, cb=respond)
-    await client.flush()
+    await flushed(client)

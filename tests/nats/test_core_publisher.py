@@ -8,7 +8,7 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from tests.nats.helpers import connection, event, events, ids, refused, stuck
-from tests.support.checker import nats_client
+from tests.support.checker import flushed, nats_client
 from tests.support.server import nats_server
 from tests.support.wait import eventually
 from tidegate.nats import CorePublisher
@@ -22,7 +22,7 @@ async def _listen(client: Client) -> list[tuple[str, bytes]]:
         heard.append((msg.headers["Nats-Msg-Id"], msg.data))
 
     await client.subscribe("plant.>", cb=note)
-    await client.flush()
+    await flushed(client)
     return heard
 
 

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from tests.support.wait import eventually
 from tidegate.core import Envelope
 
 
@@ -31,6 +32,16 @@ async def nats_client(port: int) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+async def flushed(client: Client) -> None:
+    """Return once the server has read all that a client was told to send.
+
+    nats-py's flush alone (2.16) can say so too early: its PING goes past the commands that wait to be written, so a
+    subscription may come after what it should have heard.
+    """
+    await eventually(lambda: not client.pending_data_size, "everything is written")
+    await client.flush(10)
 
 
 async def stored(client: Client, stream: str = "SENSORS") -> list[Msg]:
