@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.helpers import faults, load
-from tests.bridge.messages import message
+from tests.bridge.messages import convert_all, message
 from tidegate.app.running import new_converter
 from tidegate.bridge import Decoder, decoder_names, new_decoder
 
@@ -106,10 +106,11 @@ def test_what_a_decoder_raises_makes_a_dead_letter_and_the_bridge_goes_on(instal
     install(acme_modbus="acme_modbus:new")
     config = load(tmp_path, CONFIG.format(decode="acme_modbus"))
     payloads = (b"\x01", b"crash", b"odd", b"nan", b"\x02")
-    found = new_converter(config, config.bridges[0]).convert([message("a/hall", payload) for payload in payloads])
-    assert [json.loads(event.body)["data"]["registers"] for event in found.events] == [[1.0], [2.0]]
-    assert [rejected.message.payload for rejected in found.rejected] == [b"crash", b"odd", b"nan"]
-    crash, odd, nan = (rejected.error for rejected in found.rejected)
+    some = new_converter(config, config.bridges[0])
+    events, rejected = convert_all(some, *(message("a/hall", payload) for payload in payloads))
+    assert [json.loads(event.body)["data"]["registers"] for event in events] == [[1.0], [2.0]]
+    assert [one.message.payload for one in rejected] == [b"crash", b"odd", b"nan"]
+    crash, odd, nan = (one.error for one in rejected)
     assert (crash.reason, crash.detail) == ("decode_failed", "KeyError: 'register'")
     assert odd.reason in ("decode_failed", "normalise_failed")
     assert "set" in odd.detail

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bridge.messages import message, shaped
+from tests.bridge.messages import convert_all, message, shaped
 from tests.decode.rig import MIB
 from tidegate.bridge import new_inflate
 from tidegate.core import DeliveryError
@@ -240,6 +240,6 @@ def test_a_payload_of_the_limit_is_quick(kind: str) -> None:
 def test_one_bad_message_becomes_a_dead_letter_and_its_neighbours_events(kind: str) -> None:
     some = shaped(inflate=new_inflate(kind.partition(",")[0], LIMIT), select="a")
     good, bomb, torn = COMPRESSORS[kind](b'{"a":1}'), COMPRESSORS[kind](bytes(LIMIT + 1)), COMPRESSORS[kind](b"{}")[:-1]
-    found = some.convert([message(payload=payload) for payload in (good, bomb, good, torn, good)])
-    assert [rejected.error.reason for rejected in found.rejected] == ["payload_too_large", "decompress_failed"]
-    assert len(found.events) == 3
+    events, rejected = convert_all(some, *(message(payload=payload) for payload in (good, bomb, good, torn, good)))
+    assert [one.error.reason for one in rejected] == ["payload_too_large", "decompress_failed"]
+    assert len(events) == 3

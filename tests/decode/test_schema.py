@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bridge.messages import message, shaped
+from tests.bridge.messages import convert_all, message, shaped
 from tests.core.strategies import json_values
 from tidegate.bridge import Schema, load_schema
 from tidegate.bridge.avro_json import find_fault
@@ -401,7 +401,7 @@ def test_one_bad_message_becomes_a_dead_letter_and_its_neighbours_events(load: L
     number = {"type": "record", "name": "R", "fields": [{"name": "v", "type": "double"}]}
     for schema in (load({"properties": {"v": {"type": "number"}}}), avro(number)):
         some = shaped(check=schema.check)
-        found = some.convert([message(payload=payload) for payload in (b'{"v":1}', b'{"v":"x"}', b'{"v":2}')])
-        (rejected,) = found.rejected
-        assert (rejected.error.reason, len(found.events)) == ("schema_failed", 2)
+        payloads = (b'{"v":1}', b'{"v":"x"}', b'{"v":2}')
+        events, (rejected,) = convert_all(some, *(message(payload=payload) for payload in payloads))
+        assert (rejected.error.reason, len(events)) == ("schema_failed", 2)
         assert rejected.error.detail.startswith('$.v: "x" is not ')
