@@ -126,6 +126,18 @@ async def test_a_full_spool_with_drop_newest_turns_away_what_comes(tmp_path: Pat
         assert numbers(await take(queue, 3)) == [0, 1, 2]
 
 
+async def test_a_full_spool_with_drop_newest_keeps_nothing_newer_however_small_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with spool(tmp_path, max_bytes=10_000, when_full="drop_newest") as opened:
+        queue = opened.queue("q")
+        assert [await put(queue, [number], 3000) for number in range(4)] == [1, 1, 1, 0]
+        assert await put(queue, [4], 10) == 0
+        (first, *_) = await take(queue, 3)
+        first.settle()
+        assert await put(queue, [5], 10) == 1
+
+
 async def test_a_full_spool_with_drop_oldest_gives_up_the_oldest_and_counts_it(tmp_path: Path) -> None:
     async with spool(tmp_path, max_bytes=10_000, when_full="drop_oldest") as opened:
         queue = opened.queue("q")

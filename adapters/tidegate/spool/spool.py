@@ -80,7 +80,8 @@ class Spool:
         self.options = options
         self.bytes = 0
         self.problem: str | None = None
-        self.room = asyncio.Event()
+        self.room = asyncio.Event()  # cleared by who finds it full, set by what is deleted
+        self.room.set()
         self._queues: dict[str, SpoolQueue] = {}
         self._left: dict[str, tuple[int, int, float]] = {}
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -436,8 +437,11 @@ class SpoolQueue:
     async def _make_room(self, size: int) -> bool:
         """Return once that many bytes fit, or False if they never will as things are."""
         spool = self._spool
+        if spool.options.when_full == "drop_newest" and not spool.room.is_set():
+            return False  # else a smaller one that comes later could still fit
         while spool.bytes and spool.bytes + size > spool.options.max_bytes:
             if spool.options.when_full == "drop_newest":
+                spool.room.clear()
                 return False
             if spool.options.when_full == "drop_oldest":
                 if not await self.drop_oldest():
